@@ -1,0 +1,96 @@
+# httptun: make, make test, make install.  For POSIX make: no generator, no
+# pattern rules.  tests/setup installs what test, lint and sanitize need.
+
+CC	= cc
+CFLAGS	= -O2
+LDFLAGS	=
+PREFIX	= /usr/local
+MANDIR	= $(PREFIX)/share/man
+DESTDIR	=
+
+STD	= -std=c99 -pedantic
+WARN	= -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	  -Wconversion
+SAN	= -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
+	  -fno-sanitize-recover=undefined
+
+SRC	= httptun.c net.c http.c
+OBJ	= httptun.o net.o http.o
+UNIT	= tests/unit_http
+SYSTEM	= tests/connect tests/listen tests/real
+TESTS	= $(UNIT) $(SYSTEM)
+
+all: httptun
+
+httptun: $(OBJ)
+	$(CC) $(LDFLAGS) -o $@ $(OBJ)
+
+$(OBJ): httptun.h
+
+.SUFFIXES: .c .o
+.c.o:
+	$(CC) $(STD) $(WARN) $(CFLAGS) -c -o $@ $<
+
+# The unit tests take the file that they test in whole, statics and all.
+tests/unit_http: tests/unit_http.c http.c httptun.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/unit_http.c \
+	    -lcmocka
+tests/unit_net: tests/unit_net.c net.c httptun.h http.o
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/unit_net.c \
+	    http.o -lcmocka
+tests/unit_httptun: tests/unit_httptun.c httptun.c httptun.h net.o http.o
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ \
+	    tests/unit_httptun.c net.o http.o -lcmocka
+
+tests/kit.o: tests/kit.c tests/kit.h
+tests/connect: tests/connect.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/connect.c \
+	    tests/kit.o -lcmocka
+tests/listen: tests/listen.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/listen.c \
+	    tests/kit.o -lcmocka
+tests/real: tests/real.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/real.c \
+	    tests/kit.o -lcmocka
+
+# All run, and one that fails fails the whole.
+test: httptun $(TESTS)
+	@failed=; for t in $(TESTS); do ./$$t || failed="$$failed $$t"; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
+# The same tests with everything built anew under ASan and UBSan.
+sanitize:
+	rm -rf .sanitize && mkdir .sanitize
+	cp -R Makefile $(SRC) httptun.h tests .sanitize/
+	cd .sanitize && $(MAKE) clean && HTTPTUN_SANITIZED=1 \
+	    UBSAN_OPTIONS=print_stacktrace=1 \
+	    $(MAKE) CC="$(CC)" CFLAGS="$(SAN)" LDFLAGS="$(SAN)" test
+	rm -rf .sanitize
+
+lint:
+	mandoc -Tlint -W warning httptun.1
+	cppcheck --quiet --std=c99 --error-exitcode=1 \
+	    --enable=warning,portability --inline-suppr $(SRC)
+	clang-tidy --quiet --warnings-as-errors='*' --checks='-*,bugprone-*,clang-analyzer-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-narrowing-conversions,-clang-analyzer-security.insecureAPI.*,-bugprone-assignment-in-if-condition,-bugprone-suspicious-string-compare,-clang-analyzer-valist.*' \
+	    $(SRC) -- $(STD)
+	for cc in gcc clang; do $$cc $(STD) $(WARN) -Werror -O2 \
+	    -o /dev/null $(SRC) || exit 1; done
+	musl-gcc $(STD) $(WARN) -Werror -O2 -static -o /dev/null $(SRC)
+	bmake -n all >/dev/null
+
+install: httptun
+	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR)/man1
+	cp httptun $(DESTDIR)$(PREFIX)/bin/httptun
+	chmod 755 $(DESTDIR)$(PREFIX)/bin/httptun
+	cp httptun.1 $(DESTDIR)$(MANDIR)/man1/httptun.1
+	chmod 644 $(DESTDIR)$(MANDIR)/man1/httptun.1
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/httptun
+	rm -f $(DESTDIR)$(MANDIR)/man1/httptun.1
+
+clean:
+	rm -f httptun $(OBJ) tests/*.o $(TESTS)
+	rm -rf .sanitize
+
+.PHONY: all test sanitize lint install uninstall clean

@@ -1,0 +1,1018 @@
+/*
+ * Copyright (c) 2026 the httptun authors
+ *
+ * Permission to use, copy, modify, and distribute this software for any
+ * purpose with or without fee is hereby granted, provided that the above
+ * copyright notice and this permission notice appear in all copies.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES
+ * WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF
+ * MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR
+ * ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES
+ * WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ * ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF
+ * OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
+ */
+
+/*
+ * Bytes and meaning: what HTTP's messages say and how they are written.
+ * Nothing here knows a descriptor, a clock or stderr; all of it is tested in
+ * memory (tests/http.c).
+ */
+
+#define _POSIX_C_SOURCE 200809L
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "httptun.h"
+
+/* ---- bytes --------------------------------------------------------------- */
+
+/* Makes room for n bytes behind what is there. */
+static int
+buf_room(struct buf *b, size_t n)
+{
+	unsigned char *p;
+	size_t cap;
+
+	if (b->off + b->len + n <= b->cap && b->cap > 0)
+		return 0;
+	if (b->off > 0) {
+		memmove(b->p, b->p + b->off, b->len);
+		b->off = 0;
+	}
+	if (b->len + n <= b->cap && b->cap > 0)
+		return 0;
+	if (n > INT32_MAX || b->len + n > INT32_MAX) {
+		errno = ENOMEM;
+		return -1;
+	}
+	for (cap = b->cap > 0 ? b->cap : 128; cap < b->len + n; cap *= 2)
+		;
+	if ((p = realloc(b->p, cap)) == NULL)
+		return -1;
+	b->p = p;
+	b->cap = (unsigned)cap;
+	return 0;
+}
+
+int
+buf_put(struct buf *b, const void *p, size_t n)
+{
+	if (n == 0)
+		return 0;
+	if (buf_room(b, n) == -1)
+		return -1;
+	memcpy(b->p + b->off + b->len, p, n);
+	b->len += (unsigned)n;
+	return 0;
+}
+
+int
+buf_fmt(struct buf *b, const char *fmt, ...)
+{
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(NULL, 0, fmt, ap);
+	va_end(ap);
+	if (n < 0 || buf_room(b, (size_t)n + 1) == -1)
+		return -1;
+	va_start(ap, fmt);
+	vsnprintf((char *)b->p + b->off + b->len, (size_t)n + 1, fmt, ap);
+	va_end(ap);
+	b->len += (unsigned)n;
+	return 0;
+}
+
+void
+buf_take(struct buf *b, size_t n)
+{
+	b->off += (unsigned)n;
+	b->len -= (unsigned)n;
+	if (b->len == 0)
+		buf_free(b);
+}
+
+void
+buf_free(struct buf *b)
+{
+	free(b->p);
+	memset(b, 0, sizeof(*b));
+}
+
+int
+span_is(struct span s, const char *t)
+{
+	return strlen(t) == s.n && strncasecmp(s.p, t, s.n) == 0;
+}
+
+int
+secret_equal(const void *a, size_t an, const void *b, size_t bn)
+{
+	const volatile unsigned char *x = a, *y = b;
+	unsigned diff = an != bn;
+	size_t i;
+
+	for (i = 0; i < an; i++)
+		diff |= x[i] ^ (unsigned)(bn > 0 ? y[i % bn] : 1);
+	return diff == 0;
+}
+
+void
+secret_wipe(void *p, size_t n)
+{
+	volatile unsigned char *q = p;
+
+	while (n-- > 0)
+		*q++ = 0;
+}
+
+size_t
+text_escape(char *dst, size_t size, const char *src, size_t n)
+{
+	size_t len = 0, i;
+	unsigned char c;
+
+	for (i = 0; i < n; i++) {
+		c = (unsigned char)src[i];
+		if (c >= 0x20 && c <= 0x7e) {
+			if (len + 1 >= size)
+				break;
+			dst[len++] = (char)c;
+		} else {
+			if (len + 4 >= size)
+				break;
+			snprintf(dst + len, 5, "\\x%02x", c);
+			len += 4;
+		}
+	}
+	dst[len] = '\0';
+	return len;
+}
+
+static int
+is_digit(int c)
+{
+	return c >= '0' && c <= '9';
+}
+
+long
+text_number(const char *s, size_t n, long min, long max)
+{
+	long v = 0;
+	size_t i;
+
+	if (n == 0 || n > 9)
+		return -1;
+	for (i = 0; i < n; i++) {
+		if (!is_digit(s[i]))
+			return -1;
+		v = v * 10 + (s[i] - '0');
+	}
+	return v < min || v > max ? -1 : v;
+}
+
+/* ---- heads (RFC 9112, 2-5) ----------------------------------------------- */
+
+/* token (RFC 9110, 5.6.2) */
+static int
+is_tchar(int c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+	    is_digit(c) || (c > 0x20 && c < 0x7f &&
+	    strchr("!#$%&'*+-.^_`|~", c) != NULL);
+}
+
+static int
+is_blank(int c)
+{
+	return c == ' ' || c == '\t';
+}
+
+static struct span
+span_trim(const char *p, const char *end)
+{
+	struct span s;
+
+	while (p < end && is_blank(*p))
+		p++;
+	while (end > p && is_blank(end[-1]))
+		end--;
+	s.p = p;
+	s.n = (size_t)(end - p);
+	return s;
+}
+
+static int
+is_token(struct span s)
+{
+	size_t i;
+
+	for (i = 0; i < s.n; i++)
+		if (!is_tchar(s.p[i]))
+			return 0;
+	return s.n > 0;
+}
+
+/* No control character but HTAB; obs-text is let through. */
+static int
+is_text(struct span s)
+{
+	size_t i;
+	unsigned char c;
+
+	for (i = 0; i < s.n; i++) {
+		c = (unsigned char)s.p[i];
+		if ((c < 0x20 && c != '\t') || c == 0x7f)
+			return 0;
+	}
+	return 1;
+}
+
+int
+field_valid(struct span name, struct span value)
+{
+	return is_token(name) && is_text(value) &&
+	    memchr(value.p, '\t', value.n) == NULL;
+}
+
+/* Just behind the first empty line at or after p, or NULL. */
+static const char *
+head_end(const char *p, const char *end)
+{
+	const char *nl;
+
+	while ((nl = memchr(p, '\n', (size_t)(end - p))) != NULL) {
+		if (nl + 1 < end && nl[1] == '\n')
+			return nl + 2;
+		if (nl + 2 < end && nl[1] == '\r' && nl[2] == '\n')
+			return nl + 3;
+		p = nl + 1;
+	}
+	return NULL;
+}
+
+/*
+ * Takes a line off p.  Its CR is left out; without one it is malformed where
+ * strict.  Returns -1 for that; there is always an LF before end.
+ */
+static int
+head_line(const char **p, const char *end, int strict, struct span *line)
+{
+	const char *nl = memchr(*p, '\n', (size_t)(end - *p));
+
+	line->p = *p;
+	line->n = (size_t)(nl - *p);
+	*p = nl + 1;
+	if (line->n > 0 && nl[-1] == '\r')
+		line->n--;
+	else if (strict)
+		return -1;
+	return 0;
+}
+
+/* HTTP/1.x; -1 malformed, 0 another version, 1 this one. */
+static int
+head_version(struct head *h, struct span s)
+{
+	if (s.n != 8 || strncmp(s.p, "HTTP/", 5) != 0 || !is_digit(s.p[5]) ||
+	    s.p[6] != '.' || !is_digit(s.p[7]))
+		return -1;
+	h->minor = s.p[7] - '0';
+	return s.p[5] == '1';
+}
+
+/*
+ * The field lines from p to the empty line.  A folded line is an error in a
+ * request (RFC 9112, 5.2) and part of the value in a reply; a reply's line
+ * that is no field is passed over.
+ */
+static int
+head_fields(struct head *h, const char *p, const char *end, int strict)
+{
+	struct span line, name;
+	struct field *f;
+	const char *colon;
+
+	h->nfields = 0;
+	for (;;) {
+		if (head_line(&p, end, strict, &line) == -1)
+			return -400;
+		if (line.n == 0)
+			return 0;
+		if (strict ? !is_text(line) :
+		    memchr(line.p, '\0', line.n) != NULL)
+			return strict ? -400 : -1;
+		if (is_blank(line.p[0]) && !strict) {
+			f = h->nfields > 0 ? &h->field[h->nfields - 1] : NULL;
+			if (f != NULL)
+				f->value.n = (size_t)(line.p + line.n -
+				    f->value.p);
+			continue;
+		}
+		colon = memchr(line.p, ':', line.n);
+		name.p = line.p;
+		name.n = colon != NULL ? (size_t)(colon - line.p) : 0;
+		if (!strict)
+			name = span_trim(name.p, name.p + name.n);
+		if (!is_token(name)) {
+			if (strict)
+				return -400;
+			continue;
+		}
+		if (h->nfields == HEAD_FIELDS)
+			return strict ? -431 : -1;
+		f = &h->field[h->nfields++];
+		f->name = name;
+		f->value = span_trim(colon + 1, line.p + line.n);
+	}
+}
+
+/* method SP request-target SP HTTP-version (RFC 9112, 3) */
+static int
+request_line(struct head *h, struct span line)
+{
+	const char *end = line.p + line.n, *sp1, *sp2;
+	struct span version;
+	size_t i;
+
+	sp1 = memchr(line.p, ' ', line.n);
+	if (sp1 == NULL)
+		return -400;
+	sp2 = memchr(sp1 + 1, ' ', (size_t)(end - sp1 - 1));
+	if (sp2 == NULL)
+		return -400;
+	h->method.p = line.p;
+	h->method.n = (size_t)(sp1 - line.p);
+	h->target.p = sp1 + 1;
+	h->target.n = (size_t)(sp2 - sp1 - 1);
+	version.p = sp2 + 1;
+	version.n = (size_t)(end - sp2 - 1);
+	if (!is_token(h->method) || h->target.n == 0)
+		return -400;
+	for (i = 0; i < h->target.n; i++)
+		if (h->target.p[i] < 0x21 || h->target.p[i] > 0x7e)
+			return -400;
+	switch (head_version(h, version)) {
+	case -1:
+		return -400;
+	case 0:
+		return -505;
+	}
+	return 0;
+}
+
+/* Judges the beginning of a request whose first line is not whole yet. */
+static int
+request_begins(const char *p, const char *end)
+{
+	const char *s;
+
+	for (s = p; s < end && is_tchar(*s); s++)
+		;
+	if (s < end && (s == p || *s != ' '))
+		return -400;
+	return end - p > HEAD_LINE_MAX ? -414 : 0;
+}
+
+ssize_t
+head_request(struct head *h, const void *bytes, size_t n)
+{
+	const char *start = bytes, *end = start + n, *p = start, *body;
+	struct span line;
+	int i, r;
+
+	/* Empty lines before a request are passed over (RFC 9112, 2.2). */
+	for (i = 0; i < 2 && end - p >= 2 && p[0] == '\r' && p[1] == '\n'; i++)
+		p += 2;
+	if (p == end || (end - p == 1 && *p == '\r' && i < 2))
+		return 0;
+	if ((r = request_begins(p, end)) == -400)
+		return r;
+	if (memchr(p, '\n', (size_t)(end - p)) == NULL)
+		return r;
+	start = p;
+	if (head_line(&p, end, 1, &line) == -1)
+		return -400;
+	if (line.n > HEAD_LINE_MAX)
+		return -414;
+	if ((r = request_line(h, line)) != 0)
+		return r;
+	/* From the line's own LF: the empty line may follow at once. */
+	body = head_end(p - 1, end);
+	if ((body != NULL ? body : end) - start > HEAD_MAX)
+		return -431;
+	if (body == NULL)
+		return 0;
+	if ((r = head_fields(h, p, body, 1)) != 0)
+		return r;
+	return body - (const char *)bytes;
+}
+
+/* HTTP-version SP status-code [SP reason] (RFC 9112, 4), blanks as they come */
+static int
+status_line(struct head *h, struct span line)
+{
+	struct span version, rest;
+	long status;
+
+	version.p = line.p;
+	version.n = line.n < 8 ? line.n : 8;
+	if (head_version(h, version) != 1)
+		return -1;
+	if (line.n < 12 || !is_blank(line.p[8]) ||
+	    memchr(line.p, '\0', line.n) != NULL)
+		return -1;
+	rest = span_trim(line.p + 8, line.p + line.n);
+	if (rest.n < 3 || (status = text_number(rest.p, 3, 100, 999)) == -1)
+		return -1;
+	if (rest.n > 3 && !is_blank(rest.p[3]))
+		return -1;
+	h->status = (int)status;
+	h->reason = span_trim(rest.p + 3, rest.p + rest.n);
+	return 0;
+}
+
+ssize_t
+head_reply(struct head *h, const void *bytes, size_t n)
+{
+	const char *p = bytes, *end = p + n, *body;
+	struct span line;
+
+	h->method.n = 0;
+	/* Whoever does not begin like this is no HTTP/1 server. */
+	if (strncmp(p, "HTTP/1.", n < 7 ? n : 7) != 0)
+		return -1;
+	body = head_end(p, end);
+	if ((body != NULL ? body : end) - p > HEAD_MAX)
+		return -1;
+	if (body == NULL)
+		return memchr(p, '\0', n) == NULL ? 0 : -1;
+	(void)head_line(&p, body, 0, &line);
+	if (status_line(h, line) == -1 || head_fields(h, p, body, 0) != 0)
+		return -1;
+	return body - (const char *)bytes;
+}
+
+const struct field *
+head_field(const struct head *h, const char *name, const struct field *after)
+{
+	size_t i = after == NULL ? 0 : (size_t)(after - h->field) + 1;
+
+	for (; i < h->nfields; i++)
+		if (span_is(h->field[i].name, name))
+			return &h->field[i];
+	return NULL;
+}
+
+int
+head_lists(const struct head *h, const char *name, const char *token)
+{
+	const struct field *f = NULL;
+	const char *p, *end, *comma;
+
+	while ((f = head_field(h, name, f)) != NULL) {
+		end = f->value.p + f->value.n;
+		for (p = f->value.p; p < end; p = comma + 1) {
+			comma = memchr(p, ',', (size_t)(end - p));
+			if (comma == NULL)
+				comma = end;
+			if (span_is(span_trim(p, comma), token))
+				return 1;
+		}
+	}
+	return 0;
+}
+
+int
+head_persists(const struct head *h)
+{
+	if (head_lists(h, "Connection", "close") ||
+	    head_lists(h, "Proxy-Connection", "close"))
+		return 0;
+	/* Old proxies say it in Proxy-Connection only. */
+	return h->minor >= 1 || head_lists(h, "Connection", "keep-alive") ||
+	    head_lists(h, "Proxy-Connection", "keep-alive");
+}
+
+/*
+ * The value of Content-Length: one number, repeated at most in equal terms
+ * where that is tolerated (a reply).  1 found, 0 none, -1 malformed.
+ */
+static int
+head_length(const struct head *h, uint64_t *length)
+{
+	const struct field *f = NULL;
+	uint64_t v;
+	size_t i;
+	int found = 0;
+
+	while ((f = head_field(h, "Content-Length", f)) != NULL) {
+		if (f->value.n == 0 || f->value.n > 18)
+			return -1;
+		for (v = 0, i = 0; i < f->value.n; i++) {
+			if (!is_digit(f->value.p[i]))
+				return -1;
+			v = v * 10 + (uint64_t)(f->value.p[i] - '0');
+		}
+		if (found && (h->method.n > 0 || v != *length))
+			return -1;
+		*length = v;
+		found = 1;
+	}
+	return found;
+}
+
+enum framing
+head_framing(const struct head *h, uint64_t *length)
+{
+	const struct field *te = head_field(h, "Transfer-Encoding", NULL);
+	int request = h->method.n > 0, cl;
+
+	*length = 0;
+	/* 1: no content whatever the fields say */
+	if (!request && (h->status < 200 || h->status == 204 ||
+	    h->status == 304))
+		return BODY_NONE;
+	cl = head_length(h, length);
+	if (te != NULL) {
+		/* 3: both lengths, or a coding that is not ours, can smuggle */
+		if (cl != 0 || h->minor == 0 ||
+		    head_field(h, "Transfer-Encoding", te) != NULL)
+			return BODY_BAD;
+		if (span_is(te->value, "chunked"))
+			return BODY_CHUNKED;
+		/* 4: a reply in another coding lasts until the close */
+		if (request || head_lists(h, "Transfer-Encoding", "chunked"))
+			return BODY_BAD;
+		return BODY_CLOSE;
+	}
+	if (cl == -1)			/* 5 */
+		return BODY_BAD;
+	if (cl == 1)			/* 6 */
+		return *length > 0 ? BODY_LENGTH : BODY_NONE;
+	return request ? BODY_NONE : BODY_CLOSE;	/* 7, 8 */
+}
+
+/* ---- chunked bodies (RFC 9112, 7.1) --------------------------------------- */
+
+enum {
+	CHUNK_SIZE, CHUNK_EXT, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_CR, CHUNK_LF,
+	CHUNK_TRAILER, CHUNK_TRAILER_LF, CHUNK_FIELD, CHUNK_FIELD_LF, CHUNK_DONE
+};
+
+static int
+hex_value(int c)
+{
+	if (is_digit(c))
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+/* A byte of the line that begins a chunk. */
+static int
+chunked_size(struct chunked *c, int byte)
+{
+	int v;
+
+	if (c->state == CHUNK_SIZE && (v = hex_value(byte)) != -1) {
+		/* More digits than these would not fit, or only pad. */
+		if (++c->digits > 15)
+			return -1;
+		c->left = c->left * 16 + (uint64_t)v;
+		return 0;
+	}
+	if (c->digits == 0)
+		return -1;
+	if (byte == '\r')
+		c->state = CHUNK_SIZE_LF;
+	else if (byte == ';' && c->state == CHUNK_SIZE)
+		c->state = CHUNK_EXT;
+	else if (c->state != CHUNK_EXT || (byte < 0x20 && byte != '\t') ||
+	    byte == 0x7f || ++c->digits > HEAD_LINE_MAX)
+		return -1;
+	return 0;
+}
+
+/* A byte that is no data.  -1 when it may not stand there. */
+static int
+chunked_byte(struct chunked *c, int byte)
+{
+	switch (c->state) {
+	case CHUNK_SIZE:
+	case CHUNK_EXT:
+		return chunked_size(c, byte);
+	case CHUNK_SIZE_LF:
+		c->state = c->left > 0 ? CHUNK_DATA : CHUNK_TRAILER;
+		c->digits = 0;
+		return byte == '\n' ? 0 : -1;
+	case CHUNK_CR:
+		c->state = CHUNK_LF;
+		return byte == '\r' ? 0 : -1;
+	case CHUNK_LF:
+		c->state = CHUNK_SIZE;
+		return byte == '\n' ? 0 : -1;
+	case CHUNK_TRAILER:
+		c->state = byte == '\r' ? CHUNK_TRAILER_LF : CHUNK_FIELD;
+		return byte == '\r' || is_tchar(byte) ? 0 : -1;
+	case CHUNK_TRAILER_LF:
+		c->state = CHUNK_DONE;
+		return byte == '\n' ? 0 : -1;
+	case CHUNK_FIELD:
+		/* Trailers are read over, all of them no longer than a head. */
+		if (byte == '\r')
+			c->state = CHUNK_FIELD_LF;
+		else if ((byte < 0x20 && byte != '\t') || byte == 0x7f)
+			return -1;
+		return ++c->digits > HEAD_MAX ? -1 : 0;
+	default:
+		c->state = CHUNK_TRAILER;
+		return byte == '\n' ? 0 : -1;
+	}
+}
+
+ssize_t
+chunked_decode(struct chunked *c, unsigned char *p, size_t n, size_t *used)
+{
+	size_t in = 0, out = 0, k;
+
+	while (in < n && c->state != CHUNK_DONE) {
+		if (c->state != CHUNK_DATA) {
+			if (chunked_byte(c, p[in++]) == -1)
+				return -1;
+			continue;
+		}
+		k = n - in < c->left ? n - in : (size_t)c->left;
+		memmove(p + out, p + in, k);
+		in += k;
+		out += k;
+		if ((c->left -= k) == 0)
+			c->state = CHUNK_CR;
+	}
+	*used = in;
+	return (ssize_t)out;
+}
+
+int
+chunked_done(const struct chunked *c)
+{
+	return c->state == CHUNK_DONE;
+}
+
+/* ---- authorities and URLs (RFC 3986) --------------------------------------- */
+
+/* Strict on purpose: a host may become an argument of a command. */
+const char *
+host_parse(const char *s, size_t n, char *host)
+{
+	struct in6_addr in6;
+	size_t i;
+
+	if (n >= 2 && s[0] == '[' && s[n - 1] == ']') {
+		if (n - 2 > HOST_MAX || memchr(s, '\0', n) != NULL)
+			return "bad IPv6 address";
+		memcpy(host, s + 1, n - 2);
+		host[n - 2] = '\0';
+		return inet_pton(AF_INET6, host, &in6) == 1 ? NULL :
+		    "bad IPv6 address";
+	}
+	if (n == 0)
+		return "no host";
+	if (n > HOST_MAX)
+		return "host too long";
+	for (i = 0; i < n; i++)
+		if (!is_digit(s[i]) && !(s[i] >= 'a' && s[i] <= 'z') &&
+		    !(s[i] >= 'A' && s[i] <= 'Z') && s[i] != '.' &&
+		    s[i] != '_' && (s[i] != '-' || i == 0))
+			return "bad host";
+	memcpy(host, s, n);
+	host[n] = '\0';
+	return NULL;
+}
+
+const char *
+authority_parse(const char *s, size_t n, char *host, unsigned *port,
+    unsigned dflt)
+{
+	size_t h = n, i;
+	long v;
+
+	for (i = n; i > 0 && s[i - 1] != ']'; i--)
+		if (s[i - 1] == ':') {
+			h = i - 1;
+			break;
+		}
+	if (h == n && dflt == 0)
+		return "no port";
+	if (h < n) {
+		v = n - h - 1 > 5 ? -1 :
+		    text_number(s + h + 1, n - h - 1, 1, 65535);
+		if (v == -1)
+			return "bad port";
+		*port = (unsigned)v;
+	} else
+		*port = dflt;
+	return host_parse(s, h, host);
+}
+
+char *
+authority_format(char *dst, const char *host, unsigned port)
+{
+	int six = strchr(host, ':') != NULL;
+
+	snprintf(dst, HOST_MAX + 9, "%s%s%s:%u", six ? "[" : "", host,
+	    six ? "]" : "", port);
+	return dst;
+}
+
+void
+url_split(struct url *u, const char *s)
+{
+	const char *p = strstr(s, "://"), *end, *at, *colon;
+
+	memset(u, 0, sizeof(*u));
+	if (p != NULL && strcspn(s, "/@?#") == (size_t)(p - s) + 1) {
+		u->scheme.p = s;
+		u->scheme.n = (size_t)(p - s);
+		s = p + 3;
+	}
+	/* A password may hold anything: the last @ ends the userinfo. */
+	at = strrchr(s, '@');
+	if (at != NULL) {
+		u->user.p = s;
+		u->user.n = (size_t)(at - s);
+		colon = memchr(s, ':', u->user.n);
+		if (colon != NULL) {
+			u->user.n = (size_t)(colon - s);
+			u->pass.p = colon + 1;
+			u->pass.n = (size_t)(at - colon - 1);
+		}
+		s = at + 1;
+	}
+	end = s + strcspn(s, "/?#");
+	u->host_port.p = s;
+	u->host_port.n = (size_t)(end - s);
+	u->path.p = end;
+	u->path.n = strlen(end);
+}
+
+ssize_t
+percent_decode(char *dst, size_t size, struct span s)
+{
+	size_t len = 0, i;
+	int c, hi, lo;
+
+	for (i = 0; i < s.n; i++) {
+		c = (unsigned char)s.p[i];
+		if (c == '%') {
+			if (s.n - i < 3 || (hi = hex_value(s.p[i + 1])) == -1 ||
+			    (lo = hex_value(s.p[i + 2])) == -1)
+				return -1;
+			c = hi * 16 + lo;
+			i += 2;
+		}
+		if (c < 0x20 || c == 0x7f || len + 1 >= size)
+			return -1;
+		dst[len++] = (char)c;
+	}
+	dst[len] = '\0';
+	return (ssize_t)len;
+}
+
+/* ---- credentials (RFC 9110, 11; RFC 7617) ----------------------------------- */
+
+static const char base64_alphabet[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+size_t
+base64_encode(char *dst, const void *src, size_t n)
+{
+	const unsigned char *s = src;
+	char *d = dst;
+	unsigned v;
+	size_t i;
+
+	for (i = 0; i < n; i += 3) {
+		v = (unsigned)s[i] << 16;
+		if (i + 1 < n)
+			v |= (unsigned)s[i + 1] << 8;
+		if (i + 2 < n)
+			v |= s[i + 2];
+		*d++ = base64_alphabet[v >> 18];
+		*d++ = base64_alphabet[v >> 12 & 63];
+		*d++ = i + 1 < n ? base64_alphabet[v >> 6 & 63] : '=';
+		*d++ = i + 2 < n ? base64_alphabet[v & 63] : '=';
+	}
+	*d = '\0';
+	return (size_t)(d - dst);
+}
+
+ssize_t
+base64_decode(unsigned char *dst, const char *s, size_t n)
+{
+	unsigned char *d = dst;
+	const char *at;
+	unsigned v = 0;
+	size_t i, pad;
+
+	if (n % 4 != 0)
+		return -1;
+	for (pad = 0; pad < 2 && pad < n && s[n - 1 - pad] == '='; pad++)
+		;
+	for (i = 0; i < n - pad; i++) {
+		at = s[i] != '\0' ? strchr(base64_alphabet, s[i]) : NULL;
+		if (at == NULL)
+			return -1;
+		v = v << 6 | (unsigned)(at - base64_alphabet);
+		if (i % 4 == 3) {
+			*d++ = (unsigned char)(v >> 16);
+			*d++ = (unsigned char)(v >> 8);
+			*d++ = (unsigned char)v;
+		}
+	}
+	/* The bits that the padding leaves over must be zero (RFC 4648, 3.5). */
+	if (pad == 1) {
+		*d++ = (unsigned char)(v >> 10);
+		*d++ = (unsigned char)(v >> 2);
+		return (v & 3) == 0 ? d - dst : -1;
+	}
+	if (pad == 2) {
+		*d++ = (unsigned char)(v >> 4);
+		return (v & 15) == 0 ? d - dst : -1;
+	}
+	return d - dst;
+}
+
+static size_t
+skip_list(const char *p, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n && (is_blank(p[i]) || p[i] == ',' || p[i] == '\r' ||
+	    p[i] == '\n'); i++)
+		;
+	return i;
+}
+
+static size_t
+skip_token(const char *p, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n && is_tchar(p[i]); i++)
+		;
+	return i;
+}
+
+/* The length of name=value at p, or of a token68; 0 when it is neither. */
+static size_t
+auth_param_length(const char *p, size_t n)
+{
+	size_t i = skip_token(p, n), k;
+
+	while (i < n && p[i] == '/')	/* only a token68 has one */
+		i += 1 + skip_token(p + i + 1, n - i - 1);
+	for (k = i; k < n && is_blank(p[k]); k++)
+		;
+	if (i == 0 || k == n || p[k] != '=')
+		return 0;
+	for (k++; k < n && (is_blank(p[k]) || p[k] == '='); k++)
+		;
+	if (k < n && p[k] == '"') {
+		for (k++; k < n && p[k] != '"'; k++)
+			if (p[k] == '\\' && k + 1 < n)
+				k++;
+		return k < n ? k + 1 : n;
+	}
+	return k + skip_token(p + k, n - k);
+}
+
+int
+auth_challenge(struct span *rest, struct challenge *c)
+{
+	const char *p = rest->p;
+	size_t n = rest->n, i, k, from;
+
+	i = skip_list(p, n);
+	c->scheme.p = p + i;
+	c->scheme.n = skip_token(p + i, n - i);
+	if (c->scheme.n == 0)
+		return 0;
+	i += c->scheme.n;
+	c->params.p = p + i;
+	/*
+	 * Parameters and challenges are both parted by commas; what has no
+	 * "=" begins the next challenge, or is the token68 of this one when
+	 * only blanks part the two.
+	 */
+	for (;;) {
+		from = i;
+		i += skip_list(p + i, n - i);
+		k = auth_param_length(p + i, n - i);
+		if (k == 0 && from == (size_t)(c->params.p - p) && i > from &&
+		    memchr(p + from, ',', i - from) == NULL)
+			k = skip_token(p + i, n - i);
+		if (k == 0) {
+			i = from;
+			break;
+		}
+		i += k;
+	}
+	c->params.n = (size_t)(p + i - c->params.p);
+	rest->p = p + i;
+	rest->n = n - i;
+	return 1;
+}
+
+int
+auth_basic(struct buf *b, const char *user, const char *pass)
+{
+	char plain[2 * CRED_MAX + 2], coded[4 * sizeof(plain) / 3 + 8];
+	int n, r;
+
+	n = snprintf(plain, sizeof(plain), "%s:%s", user, pass);
+	if (n < 0 || (size_t)n >= sizeof(plain)) {
+		errno = ENOMEM;
+		return -1;
+	}
+	base64_encode(coded, plain, (size_t)n);
+	r = buf_fmt(b, "Basic %s", coded);
+	secret_wipe(plain, sizeof(plain));
+	secret_wipe(coded, sizeof(coded));
+	return r;
+}
+
+ssize_t
+auth_basic_decode(struct span v, char *userpass)
+{
+	ssize_t n;
+
+	if (v.n < 6 || strncasecmp(v.p, "Basic", 5) != 0 || v.p[5] != ' ')
+		return -1;
+	v = span_trim(v.p + 5, v.p + v.n);
+	if (v.n == 0 || v.n / 4 * 3 > CRED_MAX)
+		return -1;
+	n = base64_decode((unsigned char *)userpass, v.p, v.n);
+	if (n == -1 || memchr(userpass, ':', (size_t)n) == NULL ||
+	    memchr(userpass, '\0', (size_t)n) != NULL)
+		return -1;
+	userpass[n] = '\0';
+	return n;
+}
+
+/* ---- replies ------------------------------------------------------------------ */
+
+static const struct {
+	int		 status;
+	const char	*reason;
+} reasons[] = {
+	{ 200, "OK" },
+	{ 400, "Bad Request" },
+	{ 403, "Forbidden" },
+	{ 404, "Not Found" },
+	{ 407, "Proxy Authentication Required" },
+	{ 408, "Request Timeout" },
+	{ 414, "URI Too Long" },
+	{ 431, "Request Header Fields Too Large" },
+	{ 502, "Bad Gateway" },
+	{ 503, "Service Unavailable" },
+	{ 504, "Gateway Timeout" },
+	{ 505, "HTTP Version Not Supported" },
+};
+
+const char *
+status_reason(int status)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+		if (reasons[i].status == status)
+			return reasons[i].reason;
+	return "";
+}
+
+int
+reply_make(struct buf *b, int status, unsigned flags, const char *fields,
+    const char *text)
+{
+	return buf_fmt(b, "HTTP/1.1 %d %s\r\n"
+	    "%s"
+	    "Content-Type: text/plain\r\n"
+	    "Content-Length: %zu\r\n"
+	    "%s\r\n"
+	    "%s%s", status, status_reason(status), fields, strlen(text) + 1,
+	    flags & REPLY_CLOSE ? "Connection: close\r\n" : "",
+	    flags & REPLY_HEAD ? "" : text, flags & REPLY_HEAD ? "" : "\n");
+}

@@ -1,0 +1,2269 @@
+/*
+ * Copyright (c) 2026 the httptun authors
+ *
+ * Permission to use, copy, modify, and distribute this software for any
+ * purpose with or without fee is hereby granted, provided that the above
+ * copyright notice and this permission notice appear in all copies.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES
+ * WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF
+ * MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR
+ * ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES
+ * WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ * ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF
+ * OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
+ */
+
+/*
+ * What was asked: options, credentials, rules, hops, and the life of a
+ * tunnel from the near end's wish to the line in the log.
+ */
+
+#define _POSIX_C_SOURCE 200809L
+
+#include <sys/stat.h>
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "httptun.h"
+
+#define MODE_STDIO	1
+#define MODE_LOCAL	2
+#define MODE_LISTEN	4
+#define MODE_ALL	7
+
+struct cred {
+	struct cred	*next;
+	char		*user, *pass;
+};
+
+struct rule {
+	struct rule	*next;
+	int		 deny;
+	char		*name;		/* a name or pattern, or NULL: */
+	union addr	 net;		/* AF_UNSPEC: any address */
+	unsigned	 bits;
+	char		*ports;		/* 22,443,8000-8999; NULL: all */
+};
+
+struct hop {
+	struct hop	*next;
+	char		*user, *pass;	/* NULL: none, not known (yet) */
+	char		 host[HOST_MAX + 1];
+	unsigned	 port;
+	char		 who[HOST_MAX + 9];	/* host:port */
+};
+
+struct forward {			/* -L */
+	struct forward	*next;
+	const char	*spec;
+	char		*addr;		/* NULL: loopback */
+	unsigned	 port;
+	char		 host[HOST_MAX + 1];
+	unsigned	 hostport;
+	struct listener	*listeners;
+};
+
+struct extra {				/* -H */
+	struct extra	*next;
+	struct field	 field;
+	int		 remove;
+};
+
+static struct {
+	unsigned	 mode;
+	int		 listen, zero, fdpass, wait, idle, verbose;
+	int		 auth_first;	/* -A basic */
+	int		 direct;	/* -x direct */
+	const char	*user;		/* -P */
+	const char	*cred_file;	/* -a */
+	char		*env_auth;	/* HTTPTUN_AUTH */
+	struct cred	*env_cred, *creds;
+	struct rule	*clients, *targets;
+	struct hop	*hops;
+	struct forward	*forwards;
+	struct extra	*extras;
+	const char	*addr;		/* -l's */
+	unsigned	 port;
+	char		 host[HOST_MAX + 1];	/* stdio mode's */
+} opt;
+
+static int status;			/* of our exit */
+
+/* ---- words to the user ----------------------------------------------------- */
+
+static void
+vsay(const char *who, const char *fmt, va_list ap)
+{
+	char raw[2 * HOST_MAX + 512], line[sizeof(raw) * 2];
+	size_t n;
+
+	n = (size_t)snprintf(raw, sizeof(raw), "httptun: %s%s", who,
+	    *who != '\0' ? ": " : "");
+	if (n < sizeof(raw))
+		vsnprintf(raw + n, sizeof(raw) - n, fmt, ap);
+	n = text_escape(line, sizeof(line) - 1, raw, strlen(raw));
+	line[n++] = '\n';
+	(void)!write(STDERR_FILENO, line, n);
+}
+
+/* One line on stderr, "httptun: who: what", in one write. */
+static void
+say(const char *who, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+static void
+say(const char *who, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsay(who, fmt, ap);
+	va_end(ap);
+}
+
+/* Only start-up may exit. */
+static void
+die(int code, const char *who, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4), noreturn));
+static void
+die(int code, const char *who, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsay(who, fmt, ap);
+	va_end(ap);
+	exit(code);
+}
+
+static void *
+xalloc(size_t n)
+{
+	void *p = calloc(1, n);
+
+	if (p == NULL)
+		die(1, "memory", "%s", strerror(errno));
+	return p;
+}
+
+static char *
+xdup(const char *s, size_t n)
+{
+	char *p = xalloc(n + 1);
+
+	memcpy(p, s, n);
+	return p;
+}
+
+/* Fields whose values are nobody else's business. */
+static int
+field_secret(struct span name)
+{
+	return span_is(name, "Authorization") ||
+	    span_is(name, "Proxy-Authorization") || span_is(name, "Cookie") ||
+	    span_is(name, "Set-Cookie");
+}
+
+/* -vv: the lines of a head, "httptun: who: > line", credentials masked. */
+static void
+say_head(const char *who, int direction, const unsigned char *p, size_t n)
+{
+	const char *s = (const char *)p, *end = s + n, *nl, *colon;
+	struct span name;
+	int len;
+
+	for (; opt.verbose > 1 && s < end; s = nl + 1) {
+		if ((nl = memchr(s, '\n', (size_t)(end - s))) == NULL)
+			break;
+		len = (int)(nl - s);
+		if (len > 0 && s[len - 1] == '\r')
+			len--;
+		if (len == 0)
+			break;
+		colon = memchr(s, ':', (size_t)len);
+		name.p = s;
+		name.n = colon != NULL ? (size_t)(colon - s) : 0;
+		if (field_secret(name))
+			say(who, "%c %.*s: ***", direction, (int)name.n, s);
+		else
+			say(who, "%c %.*s", direction, len, s);
+	}
+}
+
+/* ---- credentials --------------------------------------------------------------- */
+
+static int
+has_control(const char *s)
+{
+	for (; *s != '\0'; s++)
+		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+			return 1;
+	return 0;
+}
+
+/* user:password, split at the first colon (RFC 7617, 2).  NULL: faulty. */
+static struct cred *
+cred_new(const char *line)
+{
+	const char *colon = strchr(line, ':');
+	struct cred *c;
+
+	if (colon == NULL || has_control(line) || strlen(line) > CRED_MAX)
+		return NULL;
+	c = xalloc(sizeof(*c));
+	c->user = xdup(line, (size_t)(colon - line));
+	c->pass = xdup(colon + 1, strlen(colon + 1));
+	return c;
+}
+
+/* Reads -a's file or exits. */
+static struct cred *
+cred_read(const char *file)
+{
+	struct cred *list = NULL, **tail = &list;
+	char line[CRED_MAX + 3];
+	struct stat st;
+	size_t n;
+	int number;
+	FILE *f;
+
+	if ((f = fopen(file, "r")) == NULL)
+		die(2, file, "%s", strerror(errno));
+	if (fstat(fileno(f), &st) == 0 && st.st_mode & (S_IRGRP | S_IROTH))
+		say(file, "warning: others can read it");
+	for (number = 1; fgets(line, sizeof(line), f) != NULL; number++) {
+		n = strlen(line);
+		if (n > 0 && line[n - 1] == '\n')
+			line[--n] = '\0';
+		if (n == 0 || line[0] == '#')
+			continue;
+		if ((*tail = cred_new(line)) == NULL)
+			die(2, file, "line %d: no user:password", number);
+		tail = &(*tail)->next;
+	}
+	if (ferror(f))
+		die(2, file, "%s", strerror(errno));
+	fclose(f);
+	secret_wipe(line, sizeof(line));
+	if (list == NULL)
+		die(2, file, "no user:password in it");
+	return list;
+}
+
+/* The one of ours that these are; all are compared, for equal times. */
+static const struct cred *
+cred_find(const char *userpass, size_t n)
+{
+	const struct cred *c, *found = NULL;
+	const char *colon = memchr(userpass, ':', n);
+	size_t user = (size_t)(colon - userpass);
+	int equal;
+
+	for (c = opt.creds; c != NULL; c = c->next) {
+		equal = secret_equal(userpass, user, c->user,
+		    strlen(c->user));
+		equal &= secret_equal(colon + 1, n - user - 1, c->pass,
+		    strlen(c->pass));
+		if (equal)
+			found = c;
+	}
+	return found;
+}
+
+/* ---- rules ------------------------------------------------------------------------ */
+
+/* Whether port is one of "22,443,8000-8999". */
+static int
+ports_match(const char *s, unsigned port)
+{
+	unsigned long lo, hi;
+	char *end;
+
+	for (; s != NULL; s = *end == ',' ? end + 1 : NULL) {
+		lo = hi = strtoul(s, &end, 10);
+		if (*end == '-')
+			hi = strtoul(end + 1, &end, 10);
+		if (port >= lo && port <= hi)
+			return 1;
+	}
+	return 0;
+}
+
+static int
+ports_valid(const char *s)
+{
+	size_t n, k;
+	long lo, hi;
+
+	for (;; s += n + 1) {
+		n = strcspn(s, ",");
+		k = strcspn(s, ",-");
+		lo = text_number(s, k, 1, 65535);
+		hi = k < n ? text_number(s + k + 1, n - k - 1, 1, 65535) : lo;
+		if (lo == -1 || hi < lo)
+			return 0;
+		if (s[n] == '\0')
+			return 1;
+	}
+}
+
+/* The host part of a rule: a network, or else a name or a pattern. */
+static const char *
+rule_host(struct rule *r, char *host, const char *bits, int client)
+{
+	unsigned all;
+	long n;
+	size_t len;
+
+	if (client && strcmp(host, "any") == 0 && bits == NULL)
+		return NULL;
+	if (addr_literal(&r->net, host, 0) == 0) {
+		all = r->net.sa.sa_family == AF_INET6 ? 128 : 32;
+		n = bits == NULL ? (long)all :
+		    text_number(bits, strlen(bits), 0, (long)all);
+		if (n == -1)
+			return "bad number of bits";
+		addr_unmap(&r->net);
+		if (all == 128 && r->net.sa.sa_family == AF_INET)
+			n = n < 96 ? 0 : n - 96;
+		r->bits = (unsigned)n;
+		return NULL;
+	}
+	if (client || bits != NULL)
+		return "bad address";
+	len = strlen(host);
+	if (len > 1 && host[len - 1] == '.')
+		host[--len] = '\0';
+	if (len == 0 || strspn(host, "abcdefghijklmnopqrstuvwxyz"
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*") != len)
+		return "bad host";
+	r->name = xdup(host, len);
+	return NULL;
+}
+
+/*
+ * [!]host[:ports] (-t) or [!]address[/bits] (-c).  Returns what is wrong, or
+ * NULL.  An IPv6 address with ports stands in brackets.
+ */
+static const char *
+rule_parse(struct rule *r, const char *arg, int client)
+{
+	char text[HOST_MAX + 256], *host = text, *bits, *ports = NULL, *close;
+	size_t n;
+
+	if (arg[0] == '!') {
+		r->deny = 1;
+		arg++;
+	}
+	n = strlen(arg);
+	if (n >= sizeof(text))
+		return "too long";
+	memcpy(text, arg, n + 1);
+	if (text[0] == '[' && (close = strchr(text, ']')) != NULL) {
+		host++;
+		*close++ = '\0';
+		if ((ports = strchr(close, ':')) != NULL)
+			*ports++ = '\0';
+		bits = close[0] == '/' ? close + 1 : NULL;
+		if (bits == NULL && close[0] != '\0')
+			return "bad address";
+	} else {
+		ports = strchr(text, ':');
+		if (ports != NULL && strchr(ports + 1, ':') != NULL)
+			ports = NULL;		/* a bare IPv6 address */
+		if (ports != NULL)
+			*ports++ = '\0';
+		if ((bits = strchr(text, '/')) != NULL)
+			*bits++ = '\0';
+	}
+	if (ports != NULL) {
+		if (client || !ports_valid(ports))
+			return "bad ports";
+		r->ports = xdup(ports, strlen(ports));
+	}
+	return rule_host(r, host, bits, client);
+}
+
+static void
+rule_add(struct rule **list, const char *arg, int letter)
+{
+	const char *wrong;
+	char option[3] = { '-', (char)letter, '\0' };
+
+	while (*list != NULL)
+		list = &(*list)->next;
+	*list = xalloc(sizeof(**list));
+	if ((wrong = rule_parse(*list, arg, letter == 'c')) != NULL)
+		die(2, option, "%s: %s", arg, wrong);
+}
+
+static int
+rules_open(const struct rule *r)
+{
+	for (; r != NULL; r = r->next)
+		if (!r->deny)
+			return 1;
+	return 0;
+}
+
+/* Whether name (n bytes) fits the pattern; "*" matches dots too. */
+static int
+name_match(const char *pattern, const char *name, size_t n)
+{
+	for (; *pattern != '*'; pattern++, name++, n--) {
+		if (n == 0)
+			return *pattern == '\0';
+		if (strncasecmp(pattern, name, 1) != 0)
+			return 0;
+	}
+	while (*pattern == '*')
+		pattern++;
+	for (;; name++, n--) {
+		if (name_match(pattern, name, n))
+			return 1;
+		if (n == 0)
+			return 0;
+	}
+}
+
+static int
+rule_match(const struct rule *r, const char *name, unsigned port,
+    const union addr *a)
+{
+	size_t n;
+
+	if (r->ports != NULL && !ports_match(r->ports, port))
+		return 0;
+	if (r->name != NULL) {
+		n = strlen(name);
+		if (n > 1 && name[n - 1] == '.')
+			n--;
+		return name_match(r->name, name, n);
+	}
+	if (r->net.sa.sa_family == AF_UNSPEC)
+		return 1;
+	return a != NULL && addr_within(a, &r->net, r->bits);
+}
+
+/*
+ * The first rule that matches decides; none means no as soon as there is an
+ * allowing one.  What is guarded (this machine's own addresses, from
+ * elsewhere) is opened by an address or exactly its name only.
+ */
+static int
+rules_allow(const struct rule *r, const char *name, unsigned port,
+    const union addr *a, int guarded)
+{
+	int otherwise = !guarded;
+
+	for (; r != NULL; r = r->next) {
+		if (!r->deny)
+			otherwise = 0;
+		if (!rule_match(r, name, port, a))
+			continue;
+		if (!r->deny && guarded && (r->name != NULL ?
+		    strchr(r->name, '*') != NULL : r->bits == 0))
+			continue;
+		return !r->deny;
+	}
+	return otherwise;
+}
+
+static int
+client_allowed(const union addr *a)
+{
+	return rules_allow(opt.clients, "", 0, a, 0);
+}
+
+/* Whether a client may reach this address of the host that it named. */
+static int
+target_allowed(const char *name, unsigned port, const union addr *asked,
+    int local)
+{
+	union addr a = *asked;
+
+	addr_unmap(&a);
+	/* The kernel takes the unspecified address for loopback. */
+	if (a.sa.sa_family == AF_INET && a.in.sin_addr.s_addr == 0)
+		a.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	else if (a.sa.sa_family == AF_INET6 &&
+	    IN6_IS_ADDR_UNSPECIFIED(&a.in6.sin6_addr))
+		a.in6.sin6_addr = in6addr_loopback;
+	return rules_allow(opt.targets, name, port, &a, !local &&
+	    (addr_loopback(&a) || addr_link_local(&a)));
+}
+
+/* ---- hops ---------------------------------------------------------------------------- */
+
+static const char *
+hop_parse(struct hop *h, const char *arg)
+{
+	char user[CRED_MAX + 1], pass[CRED_MAX + 1];
+	const char *wrong;
+	struct url u;
+
+	url_split(&u, arg);
+	if (u.scheme.p != NULL && !span_is(u.scheme, "http"))
+		return "a scheme that this version does not speak";
+	if (u.path.n > 0 && !(u.scheme.p != NULL && u.path.n == 1 &&
+	    u.path.p[0] == '/'))
+		return "a proxy has no path";
+	if (u.user.p != NULL) {
+		if (percent_decode(user, sizeof(user), u.user) == -1 ||
+		    strchr(user, ':') != NULL)
+			return "bad user";
+		h->user = xdup(user, strlen(user));
+	}
+	if (u.pass.p != NULL) {
+		if (percent_decode(pass, sizeof(pass), u.pass) == -1)
+			return "bad password";
+		h->pass = xdup(pass, strlen(pass));
+		secret_wipe(pass, sizeof(pass));
+	}
+	wrong = authority_parse(u.host_port.p, u.host_port.n, h->host,
+	    &h->port, 3128);
+	if (wrong == NULL)
+		authority_format(h->who, h->host, h->port);
+	return wrong;
+}
+
+/* ps(1) shows argv: what is secret in it is overwritten. */
+static void
+hop_mask(char *arg)
+{
+	struct url u;
+
+	url_split(&u, arg);
+	if (u.pass.n > 0)
+		memset(arg + (u.pass.p - arg), '*', u.pass.n);
+}
+
+static const char *
+getenv_set(const char *name)
+{
+	const char *v = getenv(name);
+
+	return v != NULL && *v != '\0' ? v : NULL;
+}
+
+/* The proxy that the environment names (lower case first), once. */
+static struct hop *
+hop_environment(void)
+{
+	static const char *const names[] = {
+		"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"
+	};
+	static struct hop *hop;
+	const char *v = NULL, *wrong;
+	size_t i;
+
+	if (hop != NULL)
+		return hop;
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if ((v = getenv_set(names[i])) != NULL)
+			break;
+	if (v == NULL)
+		return NULL;
+	hop = xalloc(sizeof(*hop));
+	if ((wrong = hop_parse(hop, v)) != NULL)
+		die(1, names[i], "%s", wrong);
+	return hop;
+}
+
+/* One entry of no_proxy, as curl reads it. */
+static int
+no_proxy_entry(const char *p, size_t n, const char *host, const union addr *a)
+{
+	char text[INET6_ADDRSTRLEN];
+	const char *slash = memchr(p, '/', n);
+	size_t len = slash != NULL ? (size_t)(slash - p) : n, h;
+	union addr net;
+	unsigned all;
+	long bits;
+
+	if (a != NULL) {
+		if (len >= sizeof(text))
+			return 0;
+		memcpy(text, p, len);
+		text[len] = '\0';
+		if (addr_literal(&net, text, 0) == -1)
+			return 0;
+		all = net.sa.sa_family == AF_INET6 ? 128 : 32;
+		bits = slash == NULL ? (long)all :
+		    text_number(slash + 1, n - len - 1, 0, (long)all);
+		/* /0 counts as none at all there */
+		return bits != -1 && addr_within(a, &net, bits == 0 ? all :
+		    (unsigned)bits);
+	}
+	h = strlen(host);
+	if (h > 0 && host[h - 1] == '.')
+		h--;
+	if (n > 0 && p[n - 1] == '.')
+		n--;
+	if (n > 0 && *p == '.') {
+		p++;
+		n--;
+	}
+	return n > 0 && n <= h && strncasecmp(host + h - n, p, n) == 0 &&
+	    (n == h || host[h - n - 1] == '.');
+}
+
+static int
+no_proxy(const char *host)
+{
+	const char *p = getenv_set("no_proxy");
+	union addr a;
+	size_t n;
+	int literal = addr_literal(&a, host, 0) == 0;
+
+	if (p == NULL && (p = getenv_set("NO_PROXY")) == NULL)
+		return 0;
+	if (strcmp(p, "*") == 0)
+		return 1;
+	for (; *p != '\0'; p += n) {
+		p += strspn(p, ", \t");
+		n = strcspn(p, ", \t");
+		if (n > 0 && no_proxy_entry(p, n, host, literal ? &a : NULL))
+			return 1;
+	}
+	return 0;
+}
+
+/* The hops to a destination: -x, or what the environment says. */
+static struct hop *
+hops_to(const char *host)
+{
+	if (opt.hops != NULL || opt.direct || opt.mode == MODE_LISTEN)
+		return opt.hops;
+	return no_proxy(host) ? NULL : hop_environment();
+}
+
+/* The first hop's credentials: its URL's, -a's, HTTPTUN_AUTH's, or -P's. */
+static void
+hop_credentials(struct hop *h)
+{
+	const struct cred *c = NULL;
+
+	if (h == NULL || h->user != NULL)
+		return;
+	if (opt.mode != MODE_LISTEN && opt.creds != NULL)
+		c = opt.creds;
+	else if (opt.env_auth != NULL) {
+		c = opt.env_cred = cred_new(opt.env_auth);
+		if (c == NULL)
+			die(2, "HTTPTUN_AUTH", "not user:password");
+	}
+	if (c != NULL) {
+		h->user = c->user;
+		h->pass = c->pass;
+	} else if (opt.user != NULL)
+		h->user = xdup(opt.user, strlen(opt.user));
+}
+
+/* ---- the life of a tunnel ----------------------------------------------------- */
+
+enum state { HEAD, OPENING, OPEN, LINGER, DEAD };
+
+/* Why it could not be opened: for our user, or for the client of ours. */
+struct fault {
+	int		 status;	/* that our client gets */
+	int		 received;	/* a hop's status, 0: none */
+	const char	*error;		/* RFC 9209, 2.3 */
+	char		 who[HOST_MAX + 9];
+	char		 what[256];
+};
+
+/* All that is needed only until a tunnel is open; freed then. */
+struct opening {
+	struct hop	*first, *hop;	/* the hop that is being asked */
+	struct dial	*dial;
+	unsigned	 port;
+	unsigned	 answered;	/* hops that get credentials, a bit each */
+	int		 nth;		/* number of hop */
+	int		 again;		/* asked again on the same connection */
+	enum framing	 framing;	/* of a refusal's body being skipped */
+	uint64_t	 left;
+	struct chunked	 chunked;
+	int		 ticks;		/* seconds until it is given up */
+	struct fault	 fault;
+	char		 host[HOST_MAX + 1];
+};
+
+/* How who asked for a tunnel is told what became of it. */
+struct tunnel;
+struct asker {
+	void	(*opened)(struct tunnel *);
+	void	(*refused)(struct tunnel *);
+	void	(*ended)(struct tunnel *, const char *why, int broken);
+};
+
+struct tunnel {
+	struct end	 near, far;
+	const struct asker *asker;
+	struct opening	*opening;
+	struct timer	 deadline;
+	struct grave	 grave;
+	enum state	 state;
+	int		 status;	/* 200, or of the refusal; 0: none yet */
+	unsigned	 keep:1,	/* the connection takes another request */
+			 bodiless:1,	/* the request was a HEAD */
+			 asked:1,	/* it took one already */
+			 local:1;	/* the client is on this machine */
+	char		*what;		/* host:port asked for */
+	const char	*user;
+	int64_t		 since;
+	union addr	 client;
+};
+
+static int ntunnels;
+
+static void	far_dialed(void *, int, enum dial_error, int);
+static int	far_allowed(void *, const union addr *);
+static void	hop_ask(struct tunnel *);
+
+static const struct dialer far_dialer = { far_allowed, far_dialed };
+
+/* A column of the log: printable, no blanks. */
+static void
+log_word(struct buf *b, const char *s)
+{
+	char word[2 * HOST_MAX], *p;
+
+	text_escape(word, sizeof(word), s, strlen(s));
+	for (p = word; (p = strchr(p, ' ')) != NULL; )
+		*p = '_';
+	(void)buf_fmt(b, " %s", *word != '\0' ? word : "-");
+}
+
+/* TIME CLIENT USER WHAT STATUS UP DOWN SECS WHY, in one write(2). */
+static void
+log_tunnel(const struct tunnel *t, const char *why)
+{
+	struct buf b = { NULL, 0, 0, 0 };
+	char stamp[21], client[ADDR_PORT_TEXT];
+	int64_t ms = loop_now() - t->since;
+
+	if (!opt.verbose)
+		return;
+	time_stamp(stamp);
+	addr_text_port(client, &t->client);
+	(void)buf_fmt(&b, "httptun: %s %s", stamp, client);
+	log_word(&b, t->user != NULL ? t->user : "-");
+	log_word(&b, t->what != NULL ? t->what : "-");
+	(void)buf_fmt(&b, " %d %llu %llu %lld.%03d %s\n", t->status,
+	    (unsigned long long)t->near.got, (unsigned long long)t->far.got,
+	    (long long)(ms / 1000), (int)(ms % 1000), why);
+	(void)!write(STDERR_FILENO, b.p + b.off, b.len);
+	buf_free(&b);
+}
+
+static struct tunnel *
+tunnel_new(const struct asker *asker)
+{
+	struct tunnel *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return NULL;
+	t->asker = asker;
+	t->near.rfd = t->near.wfd = t->far.rfd = t->far.wfd = -1;
+	t->since = loop_now();
+	ntunnels++;
+	return t;
+}
+
+static void
+tunnel_free(void *arg)
+{
+	struct tunnel *t = arg;
+
+	free(t->what);
+	free(t);
+}
+
+/* Leaves the far end and all that was for opening it. */
+static void
+opening_drop(struct tunnel *t)
+{
+	struct opening *o = t->opening;
+
+	t->opening = NULL;
+	if (o == NULL)
+		return;
+	if (o->dial != NULL)
+		dial_cancel(o->dial);
+	free(o);
+}
+
+/* The one end of every tunnel; its memory goes after the dispatch. */
+static void
+tunnel_close(struct tunnel *t, const char *why, int broken)
+{
+	if (t->state == DEAD)
+		return;
+	if (t->state != LINGER && t->state != HEAD)
+		log_tunnel(t, why);
+	t->state = DEAD;
+	opening_drop(t);
+	timer_stop(&t->deadline);
+	(broken ? end_reset : end_close)(&t->near);
+	(broken ? end_reset : end_close)(&t->far);
+	ntunnels--;
+	t->asker->ended(t, why, broken);
+	loop_bury(&t->grave, tunnel_free, t);
+}
+
+/* Opening failed: who asked for it is told. */
+static void
+tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
+    const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
+static void
+tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
+    const char *fmt, ...)
+{
+	struct fault *f = &t->opening->fault;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(f->what, sizeof(f->what), fmt, ap);
+	va_end(ap);
+	snprintf(f->who, sizeof(f->who), "%s", who);
+	f->status = t->status = code;
+	f->error = error;
+	if (t->opening->dial != NULL)
+		dial_cancel(t->opening->dial);
+	t->opening->dial = NULL;
+	timer_stop(&t->deadline);
+	end_close(&t->far);
+	t->asker->refused(t);
+}
+
+/* Who it is that has to answer next. */
+static const char *
+opening_who(const struct tunnel *t)
+{
+	const struct opening *o = t->opening;
+
+	return o->hop != NULL ? o->hop->who : t->what;
+}
+
+static void
+opening_late(struct tunnel *t)
+{
+	struct opening *o = t->opening;
+
+	if (o->dial != NULL && dial_looking(o->dial))
+		tunnel_refuse(t, 504, "dns_timeout", o->hop != NULL ?
+		    o->hop->host : o->host,
+		    "no address found within %d s", opt.wait);
+	else if (o->dial != NULL)
+		tunnel_refuse(t, 504, "connection_timeout", opening_who(t),
+		    "no connection within %d s", opt.wait);
+	else
+		tunnel_refuse(t, 504, "connection_timeout", opening_who(t),
+		    "no answer within %d s", opt.wait);
+}
+
+/*
+ * Looks each second whether time is up, and whether a client that sent more
+ * than we read before there is a tunnel has gone.
+ */
+static void
+opening_tick(void *arg)
+{
+	struct tunnel *t = arg;
+
+	if (end_failed(&t->near))
+		tunnel_close(t, strerror(t->near.error), 1);
+	else if (t->opening->ticks-- == 0)
+		opening_late(t);
+	else
+		timer_set(&t->deadline, 1000, opening_tick, t);
+}
+
+/* Connects to the first hop, or straight to the target. */
+static void
+far_dial(struct tunnel *t)
+{
+	struct opening *o = t->opening;
+
+	end_close(&t->far);
+	o->hop = o->first;
+	o->nth = 0;
+	o->again = 0;
+	o->framing = BODY_NONE;
+	o->dial = dial_start(o->hop != NULL ? o->hop->host : o->host,
+	    o->hop != NULL ? o->hop->port : o->port, opt.wait, &far_dialer, t);
+	if (o->dial == NULL)
+		tunnel_refuse(t, 503, "connection_limit_reached",
+		    opening_who(t), "%s", strerror(errno));
+}
+
+/* The near end wants to get to host:port, over these hops. */
+static void
+tunnel_open(struct tunnel *t, const char *host, unsigned port,
+    struct hop *hops)
+{
+	char what[HOST_MAX + 9];
+	struct opening *o;
+	struct hop *h;
+	int i;
+
+	authority_format(what, host, port);
+	free(t->what);
+	t->what = strdup(what);
+	o = t->opening = calloc(1, sizeof(*o));
+	if (t->what == NULL || o == NULL) {
+		tunnel_close(t, "no memory", 1);
+		return;
+	}
+	snprintf(o->host, sizeof(o->host), "%s", host);
+	o->port = port;
+	o->first = hops;
+	/* -A basic: who has credentials sends them at once. */
+	for (i = 0, h = hops; opt.auth_first && h != NULL; i++, h = h->next)
+		if (h->pass != NULL)
+			o->answered |= 1U << i;
+	t->state = OPENING;
+	o->ticks = opt.wait;
+	opening_tick(t);
+	if (t->state == OPENING)
+		far_dial(t);
+}
+
+/* Idleness is looked for when it could be reached, not at each byte. */
+static void
+tunnel_idle(void *arg)
+{
+	struct tunnel *t = arg;
+	int64_t last = t->near.active > t->far.active ? t->near.active :
+	    t->far.active, rest = last + (int64_t)opt.idle * 1000 - loop_now();
+
+	if (rest <= 0)
+		tunnel_close(t, "idle", 1);
+	else
+		timer_set(&t->deadline, rest, tunnel_idle, t);
+}
+
+/* Every hop is passed: both ends are there. */
+static void
+tunnel_opened(struct tunnel *t)
+{
+	opening_drop(t);
+	timer_stop(&t->deadline);
+	t->state = OPEN;
+	t->status = 200;
+	if (opt.idle > 0)
+		timer_set(&t->deadline, (int64_t)opt.idle * 1000,
+		    tunnel_idle, t);
+	t->asker->opened(t);
+}
+
+/* ---- the far end: hops and the target ---------------------------------------- */
+
+static int
+far_allowed(void *arg, const union addr *a)
+{
+	struct tunnel *t = arg;
+	struct opening *o = t->opening;
+
+	return opt.mode != MODE_LISTEN || o->hop != NULL ||
+	    target_allowed(o->host, o->port, a, t->local);
+}
+
+/* A refused or failed connect, in the words of RFC 9209, 2.3. */
+static void
+far_undialed(struct tunnel *t, enum dial_error error, int code)
+{
+	const char *who = opening_who(t), *token;
+	const struct opening *o = t->opening;
+
+	switch (error) {
+	case DIAL_LOOKUP:
+		tunnel_refuse(t, 502, "dns_error", o->hop != NULL ?
+		    o->hop->host : o->host, "%s", gai_strerror(code));
+		return;
+	case DIAL_NAME_REFUSED:
+		tunnel_refuse(t, 403, "http_request_denied", who,
+		    "names are not looked up here");
+		return;
+	case DIAL_RULE:
+		tunnel_refuse(t, 403, "destination_ip_prohibited", who,
+		    "not allowed here");
+		return;
+	case DIAL_FULL:
+		tunnel_refuse(t, 503, "connection_limit_reached", who, "%s",
+		    strerror(code));
+		return;
+	default:
+		break;
+	}
+	if (code == ECONNREFUSED)
+		token = "connection_refused";
+	else if (code == ETIMEDOUT)
+		token = "connection_timeout";
+	else if (code == ENETUNREACH || code == EHOSTUNREACH)
+		token = "destination_ip_unroutable";
+	else
+		token = "destination_unavailable";
+	tunnel_refuse(t, code == ETIMEDOUT ? 504 : 502, token, who, "%s",
+	    strerror(code));
+}
+
+static void	far_input(void *, struct end *);
+static void	far_broken(void *, struct end *);
+static void	ends_done(void *, struct end *);
+static void	ends_idle(void *, struct end *);
+
+static const struct steps far_steps = {
+	far_input, ends_idle, ends_done, far_broken
+};
+
+static void
+far_dialed(void *arg, int fd, enum dial_error error, int code)
+{
+	struct tunnel *t = arg;
+
+	t->opening->dial = NULL;
+	if (fd == -1) {
+		far_undialed(t, error, code);
+		return;
+	}
+	end_socket(&t->far, fd, &far_steps, t);
+	t->far.exact = opt.fdpass != 0;
+	if (t->opening->hop == NULL)
+		tunnel_opened(t);
+	else
+		hop_ask(t);
+}
+
+/* Whether -H takes the place of a field that we would send. */
+static int
+extra_replaces(const char *name)
+{
+	const struct extra *x;
+
+	for (x = opt.extras; x != NULL; x = x->next)
+		if (span_is(x->field.name, name))
+			return 1;
+	return 0;
+}
+
+/* Asks the hop for the next one, or for the target (RFC 9110, 9.3.6). */
+static void
+hop_ask(struct tunnel *t)
+{
+	struct opening *o = t->opening;
+	const struct hop *h = o->hop;
+	const char *next = h->next != NULL ? h->next->who : t->what;
+	const struct extra *x;
+	struct buf b = { NULL, 0, 0, 0 };
+	int first = h == o->first, bad;
+
+	bad = buf_fmt(&b, "CONNECT %s HTTP/1.1\r\n", next);
+	if (!first || !extra_replaces("Host"))
+		bad |= buf_fmt(&b, "Host: %s\r\n", next);
+	if (o->answered & 1U << o->nth && (!first ||
+	    !extra_replaces("Proxy-Authorization"))) {
+		bad |= buf_fmt(&b, "Proxy-Authorization: ");
+		bad |= auth_basic(&b, h->user, h->pass);
+		bad |= buf_fmt(&b, "\r\n");
+	}
+	for (x = opt.extras; first && x != NULL; x = x->next)
+		if (!x->remove)
+			bad |= buf_fmt(&b, "%.*s: %.*s\r\n",
+			    (int)x->field.name.n, x->field.name.p,
+			    (int)x->field.value.n, x->field.value.p);
+	bad |= buf_fmt(&b, "\r\n");
+	if (bad) {
+		buf_free(&b);
+		tunnel_refuse(t, 503, "proxy_internal_error", h->who, "%s",
+		    strerror(ENOMEM));
+		return;
+	}
+	say_head(h->who, '>', b.p + b.off, b.len);
+	end_send(&t->far, b.p + b.off, b.len);
+	secret_wipe(b.p, b.cap);
+	buf_free(&b);
+}
+
+/* "Basic, NTLM": what a 407 offers. */
+static void
+hop_offers(const struct head *h, char *text, size_t size, int *basic)
+{
+	const struct field *f = NULL;
+	struct challenge c;
+	struct span rest;
+	size_t n = 0;
+	int len;
+
+	*basic = 0;
+	text[0] = '\0';
+	while ((f = head_field(h, "Proxy-Authenticate", f)) != NULL) {
+		rest = f->value;
+		while (auth_challenge(&rest, &c)) {
+			if (span_is(c.scheme, "Basic"))
+				*basic = 1;
+			len = snprintf(text + n, size - n, "%s%.*s",
+			    n > 0 ? ", " : "", (int)c.scheme.n, c.scheme.p);
+			if (len < 0 || (size_t)len >= size - n)
+				return;
+			n += (size_t)len;
+		}
+	}
+}
+
+/* Makes sure that the hop's password is known.  NULL, or why it is not. */
+static const char *
+hop_password(struct hop *h)
+{
+	char prompt[CRED_MAX + HOST_MAX + 64], pass[CRED_MAX + 1];
+	const char *wrong = NULL;
+
+	if (h->user == NULL)
+		return "; no credentials given";
+	if (h->pass != NULL)
+		return NULL;
+	snprintf(prompt, sizeof(prompt), "Password for %s at %s: ", h->user,
+	    h->who);
+	if (tty_password(prompt, pass, sizeof(pass)) == -1)
+		wrong = "; no terminal to ask for the password";
+	else if (has_control(pass) || (h->pass = strdup(pass)) == NULL)
+		wrong = "; bad password";
+	secret_wipe(pass, sizeof(pass));
+	return wrong;
+}
+
+/*
+ * Reads over a refusal's body, of which nothing may be taken for the next
+ * reply, and asks again behind it.  A body that is malformed, too long or
+ * followed by more is not worth the connection.
+ */
+static void
+hop_skip(struct tunnel *t)
+{
+	struct opening *o = t->opening;
+	struct buf *in = &t->far.in;
+	size_t used = 0;
+	int done, bad = 0;
+
+	end_keep(&t->far, in->len);
+	if (o->framing == BODY_LENGTH) {
+		used = in->len < o->left ? in->len : (size_t)o->left;
+		o->left -= used;
+		done = o->left == 0;
+	} else {
+		if (in->len > 0)
+			bad = chunked_decode(&o->chunked, in->p + in->off,
+			    in->len, &used) == -1;
+		o->left += used;
+		done = chunked_done(&o->chunked);
+	}
+	if (bad || o->left > REFUSAL_MAX || (done && used < in->len) ||
+	    (!done && t->far.eof)) {
+		far_dial(t);
+		return;
+	}
+	if (used > 0)
+		buf_take(in, used);
+	if (done) {
+		o->framing = BODY_NONE;
+		o->again = 1;
+		hop_ask(t);
+	}
+}
+
+/*
+ * A 407: answers it once a hop, on the same connection where that stays open
+ * (RFC 9112, 9.3) or on a new one.
+ */
+static void
+hop_challenged(struct tunnel *t, const struct head *h, size_t len)
+{
+	struct opening *o = t->opening;
+	const char *wrong;
+	char offers[128];
+	int basic;
+
+	hop_offers(h, offers, sizeof(offers), &basic);
+	if (o->answered & 1U << o->nth)
+		wrong = "; credentials refused";
+	else if (!basic)
+		wrong = "";
+	else
+		wrong = hop_password(o->hop);
+	if (wrong != NULL) {
+		o->fault.received = 407;
+		tunnel_refuse(t, 502, "destination_unavailable", o->hop->who,
+		    "407 Proxy Authentication Required (offered: %s%s)",
+		    offers[0] != '\0' ? offers : "nothing", wrong);
+		return;
+	}
+	o->answered |= 1U << o->nth;
+	o->framing = head_framing(h, &o->left);
+	if (!head_persists(h) || o->framing == BODY_CLOSE ||
+	    o->framing == BODY_BAD || o->left > REFUSAL_MAX) {
+		far_dial(t);
+		return;
+	}
+	if (o->framing == BODY_NONE) {
+		o->framing = BODY_LENGTH;
+		o->left = 0;
+	}
+	memset(&o->chunked, 0, sizeof(o->chunked));
+	buf_take(&t->far.in, len);
+	hop_skip(t);
+}
+
+static void
+hop_refused(struct tunnel *t, const struct head *h)
+{
+	const char *reason = status_reason(h->status);
+	int odd = h->reason.n == 0;
+
+	t->opening->fault.received = h->status;
+	/* Whose credentials a hop wants is no business of our client's. */
+	tunnel_refuse(t, h->status == 403 ? 403 : 502, h->status == 403 ?
+	    "http_request_denied" : "destination_unavailable",
+	    t->opening->hop->who, "%d%s%.*s", h->status,
+	    odd && *reason == '\0' ? "" : " ",
+	    odd ? (int)strlen(reason) : (int)h->reason.n,
+	    odd ? reason : h->reason.p);
+}
+
+/* The connection ended before the reply did. */
+static void
+hop_closed(struct tunnel *t, const char *how)
+{
+	struct opening *o = t->opening;
+
+	/* It did not stay open after all. */
+	if (o->again && t->far.in.len == 0)
+		far_dial(t);
+	else
+		tunnel_refuse(t, 502, "connection_terminated", o->hop->who,
+		    "%s", how);
+}
+
+/* What the hop says while the tunnel is being opened. */
+static void
+hop_input(struct tunnel *t)
+{
+	struct opening *o = t->opening;
+	struct end *far = &t->far;
+	struct head h;
+	ssize_t n;
+
+	if (o->framing != BODY_NONE) {
+		hop_skip(t);
+		return;
+	}
+	for (;;) {
+		n = far->in.len == 0 ? 0 : head_reply(&h,
+		    far->in.p + far->in.off, far->in.len);
+		end_keep(far, n > 0 ? (size_t)n : far->in.len);
+		if (n <= 0)
+			break;
+		say_head(o->hop->who, '<', far->in.p + far->in.off, (size_t)n);
+		/* 101 is no interim reply: it would leave HTTP. */
+		if (h.status >= 200 || h.status == 101)
+			break;
+		buf_take(&far->in, (size_t)n);
+	}
+	if (n == -1)
+		tunnel_refuse(t, 502, "http_protocol_error", o->hop->who,
+		    "not an HTTP reply");
+	else if (n == 0 && far->eof)
+		hop_closed(t, far->in.len > 0 ? "closed within its reply" :
+		    "closed without a reply");
+	else if (n == 0)
+		return;
+	else if (h.status == 407)
+		hop_challenged(t, &h, (size_t)n);
+	else if (h.status < 200 || h.status > 299)
+		hop_refused(t, &h);
+	else {
+		/* Whatever follows is the next hop's or the target's. */
+		buf_take(&far->in, (size_t)n);
+		o->hop = o->hop->next;
+		o->nth++;
+		o->again = 0;
+		if (o->hop == NULL)
+			tunnel_opened(t);
+		else
+			hop_ask(t);
+	}
+}
+
+static void
+far_input(void *arg, struct end *e)
+{
+	struct tunnel *t = arg;
+
+	(void)e;
+	if (t->state == OPENING)
+		hop_input(t);
+}
+
+static void
+far_broken(void *arg, struct end *e)
+{
+	struct tunnel *t = arg;
+
+	if (t->state == OPENING)
+		hop_closed(t, strerror(e->error));
+	else
+		tunnel_close(t, strerror(e->error), 1);
+}
+
+/* Steps of either end. */
+
+static void
+ends_idle(void *arg, struct end *e)
+{
+	(void)arg;
+	(void)e;
+}
+
+static void
+ends_done(void *arg, struct end *e)
+{
+	(void)e;
+	tunnel_close(arg, "done", 0);
+}
+
+/* What breaks the near end, breaks the tunnel in whatever state. */
+static void
+near_broken(void *arg, struct end *e)
+{
+	tunnel_close(arg, strerror(e->error), 1);
+}
+
+/* ---- near end: stdin and stdout ------------------------------------------------ */
+
+static void
+stdio_opened(struct tunnel *t)
+{
+	int fd;
+
+	if (opt.zero) {
+		tunnel_close(t, "done", 0);
+	} else if (!opt.fdpass) {
+		end_link(&t->near, &t->far);
+	} else {
+		fd = end_release(&t->far);
+		if (fd_pass(STDOUT_FILENO, fd) == -1) {
+			say("stdout", "%s", strerror(errno));
+			tunnel_close(t, "not passed", 1);
+		} else
+			tunnel_close(t, "passed", 0);
+		close(fd);
+	}
+}
+
+static void
+stdio_refused(struct tunnel *t)
+{
+	const struct fault *f = &t->opening->fault;
+
+	say(f->who, "%s", f->what);
+	tunnel_close(t, "refused", 1);
+}
+
+static void
+stdio_ended(struct tunnel *t, const char *why, int broken)
+{
+	status = broken;
+	if (t->near.error == EPIPE && t->near.lost)
+		;		/* whoever read stdout knows why it left */
+	else if (t->near.error != 0)
+		say(t->near.lost ? "stdout" : "stdin", "%s", why);
+	else if (broken && t->status == 200 && !opt.fdpass)
+		say(t->what, "%s", why);
+	loop_stop();
+}
+
+static const struct asker by_stdio = {
+	stdio_opened, stdio_refused, stdio_ended
+};
+
+static const struct steps stdio_steps = {
+	ends_idle, ends_idle, ends_done, near_broken
+};
+
+static void
+stdio_start(void)
+{
+	struct hop *hops = hops_to(opt.host);
+	struct tunnel *t;
+
+	hop_credentials(hops);
+	if (opt.fdpass && !fd_is_socket(STDOUT_FILENO))
+		die(2, "-F", "stdout is no socket");
+	if ((t = tunnel_new(&by_stdio)) == NULL)
+		die(1, "memory", "%s", strerror(errno));
+	if (!opt.fdpass && !opt.zero)
+		end_stdio(&t->near, &stdio_steps, t);
+	tunnel_open(t, opt.host, opt.port, hops);
+}
+
+/* ---- near ends that connect to us ---------------------------------------------- */
+
+/* One more tunnel needs two descriptors; what is full is silent. */
+static int
+tunnels_room(void)
+{
+	static int limit;
+
+	if (limit == 0)
+		limit = loop_limit();
+	return 2 * ntunnels + SPARE_FDS + 2 < limit;
+}
+
+static struct tunnel *
+tunnel_accept(const struct asker *asker, const struct steps *steps, int fd,
+    const union addr *peer)
+{
+	struct tunnel *t = tunnel_new(asker);
+	union addr here;
+	socklen_t len = sizeof(here);
+
+	if (t == NULL) {
+		close(fd);
+		return NULL;
+	}
+	t->client = *peer;
+	if (getsockname(fd, &here.sa, &len) == 0) {
+		addr_unmap(&here);
+		t->local = addr_loopback(peer) || addr_same_host(peer, &here);
+	}
+	end_socket(&t->near, fd, steps, t);
+	return t;
+}
+
+/* Opens and announces listening sockets, or exits. */
+static void
+listen_start(struct listener **list, const char *addr, unsigned port,
+    const char *option,
+    void (*accepted)(struct listener *, int, const union addr *), void *arg)
+{
+	char text[ADDR_PORT_TEXT];
+	struct listener *l;
+	union addr failed;
+
+	if (listen_open(list, addr, port, &failed) == -1) {
+		addr_text_port(text, &failed);
+		die(1, text, "%s", strerror(errno));
+	}
+	for (l = *list; l != NULL; l = l->next) {
+		l->room = tunnels_room;
+		l->accepted = accepted;
+		l->arg = arg;
+		if (listener_start(l) == -1)
+			die(1, option, "%s", strerror(errno));
+		say("", "listening on %s %u", addr_text(text, &l->addr),
+		    addr_port(&l->addr));
+	}
+}
+
+/* Whoever can be reached from elsewhere must have said for whom. */
+static void
+listen_check(const char *addr, unsigned port, const char *option, int guarded)
+{
+	union addr a[LISTEN_ADDRS];
+	char text[ADDR_TEXT];
+	int n, i;
+
+	if ((n = listen_addrs(a, addr, port)) == 0)
+		die(2, option, "bad address '%s'", addr);
+	for (i = 0; !guarded && i < n; i++)
+		if (!addr_loopback(&a[i]))
+			die(2, option, "%s is open to other machines: "
+			    "say for whom, with %s",
+			    addr_text(text, &a[i]),
+			    opt.mode == MODE_LISTEN ? "-a, -c or -t" : "-c");
+}
+
+/* ---- near end: a local port (-L) ------------------------------------------------- */
+
+static void
+port_opened(struct tunnel *t)
+{
+	end_link(&t->near, &t->far);
+}
+
+static void
+port_refused(struct tunnel *t)
+{
+	const struct fault *f = &t->opening->fault;
+
+	say(f->who, "%s", f->what);
+	tunnel_close(t, f->what, 1);
+}
+
+static void
+port_ended(struct tunnel *t, const char *why, int broken)
+{
+	(void)t;
+	(void)why;
+	(void)broken;
+}
+
+static const struct asker by_port = { port_opened, port_refused, port_ended };
+
+static const struct steps port_steps = {
+	ends_idle, ends_idle, ends_done, near_broken
+};
+
+static void
+port_accepted(struct listener *l, int fd, const union addr *peer)
+{
+	const struct forward *f = l->arg;
+	struct tunnel *t;
+
+	if ((t = tunnel_accept(&by_port, &port_steps, fd, peer)) == NULL)
+		return;
+	if (client_allowed(peer))
+		tunnel_open(t, f->host, f->hostport, hops_to(f->host));
+	else {
+		t->status = 403;
+		t->state = OPENING;
+		tunnel_close(t, "client not allowed", 1);
+	}
+}
+
+static void
+ports_start(void)
+{
+	struct forward *f;
+
+	for (f = opt.forwards; f != NULL; f = f->next)
+		listen_check(f->addr, f->port, "-L", rules_open(opt.clients));
+	for (f = opt.forwards; f != NULL; f = f->next) {
+		hop_credentials(hops_to(f->host));
+		listen_start(&f->listeners, f->addr, f->port, "-L",
+		    port_accepted, f);
+	}
+}
+
+/* ---- near end: a request (-l) ------------------------------------------------------ */
+
+static void	request_read(struct tunnel *);
+static void	request_answer(struct tunnel *, int, const char *, const char *);
+
+static void
+request_late(void *arg)
+{
+	struct tunnel *t = arg;
+
+	t->keep = 0;
+	if (t->state == HEAD && (!t->asked || t->near.in.len > 0))
+		request_answer(t, 408, NULL, "no whole request in time");
+	else
+		tunnel_close(t, "late", 0);
+}
+
+/* The reply arrives whole: what the client still sends is read over. */
+static void
+request_linger(struct tunnel *t)
+{
+	t->state = LINGER;
+	timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000, request_late, t);
+	buf_free(&t->near.in);
+	end_finish(&t->near);
+	if (t->state == LINGER && t->near.eof && t->near.finished)
+		tunnel_close(t, "done", 0);
+}
+
+static void
+request_wait(struct tunnel *t)
+{
+	t->state = HEAD;
+	timer_set(&t->deadline, (int64_t)opt.wait * 1000, request_late, t);
+}
+
+/*
+ * Answers what opens no tunnel.  The connection takes another request unless
+ * keep says otherwise.
+ */
+static void
+request_answer(struct tunnel *t, int code, const char *proxy_status,
+    const char *text)
+{
+	struct buf b = { NULL, 0, 0, 0 };
+	char fields[128] = "", line[512], client[ADDR_PORT_TEXT];
+	unsigned flags = 0;
+
+	if (!t->keep)
+		flags |= REPLY_CLOSE;
+	if (t->bodiless)
+		flags |= REPLY_HEAD;
+	if (code == 407)
+		snprintf(fields, sizeof(fields), "Proxy-Authenticate: "
+		    "Basic realm=\"httptun\", charset=\"UTF-8\"\r\n");
+	else if (proxy_status != NULL)
+		snprintf(fields, sizeof(fields), "Proxy-Status: httptun; %s"
+		    "\r\n", proxy_status);
+	text_escape(line, sizeof(line), text, strlen(text));
+	t->status = code;
+	log_tunnel(t, line);
+	free(t->what);
+	t->what = NULL;
+	t->user = NULL;
+	if (reply_make(&b, code, flags, fields, line) == -1) {
+		tunnel_close(t, "no memory", 1);
+		return;
+	}
+	say_head(addr_text_port(client, &t->client), '<', b.p, b.len);
+	t->asked = 1;
+	t->state = HEAD;
+	end_send(&t->near, b.p, b.len);
+	buf_free(&b);
+	if (t->state == DEAD)
+		return;
+	if (t->keep)
+		request_wait(t);
+	else
+		request_linger(t);
+}
+
+static void
+request_opened(struct tunnel *t)
+{
+	static const char reply[] =
+	    "HTTP/1.1 200 Connection established\r\n\r\n";
+	char client[ADDR_PORT_TEXT];
+
+	say_head(addr_text_port(client, &t->client), '<',
+	    (const unsigned char *)reply, sizeof(reply) - 1);
+	end_send(&t->near, reply, sizeof(reply) - 1);
+	if (t->state == OPEN)
+		end_link(&t->near, &t->far);
+}
+
+static void
+request_refused(struct tunnel *t)
+{
+	const struct fault *f = &t->opening->fault;
+	char proxy_status[128], text[sizeof(f->who) + sizeof(f->what) + 2];
+	int code = f->status, n;
+
+	n = snprintf(proxy_status, sizeof(proxy_status), "error=%s", f->error);
+	if (f->received != 0)
+		snprintf(proxy_status + n, sizeof(proxy_status) - (size_t)n,
+		    "; received-status=%d", f->received);
+	snprintf(text, sizeof(text), "%s: %s", f->who, f->what);
+	opening_drop(t);
+	/* Bytes behind the CONNECT were the tunnel's, and are no request. */
+	if (t->near.in.len > 0)
+		t->keep = 0;
+	request_answer(t, code, proxy_status, text);
+	if (t->state == HEAD)
+		request_read(t);
+}
+
+static const struct asker by_request = {
+	request_opened, request_refused, port_ended
+};
+
+/* What makes a request malformed whatever it asks for; NULL: nothing. */
+static const char *
+request_malformed(const struct head *h, enum framing framing)
+{
+	const struct field *host = head_field(h, "Host", NULL);
+	int connect = h->method.n == 7 && memcmp(h->method.p, "CONNECT", 7) == 0;
+	char name[HOST_MAX + 1];
+	unsigned port;
+
+	if (framing == BODY_BAD)
+		return "ambiguous length";
+	if (host != NULL && head_field(h, "Host", host) != NULL)
+		return "two Host fields";
+	/* Some clients send none with a CONNECT; else RFC 9112, 3.2 holds. */
+	if (host == NULL)
+		return connect || h->minor == 0 ? NULL : "no Host field";
+	if (host->value.n > 0 && authority_parse(host->value.p, host->value.n,
+	    name, &port, 80) != NULL)
+		return "bad Host field";
+	return NULL;
+}
+
+/* Whether the request bears credentials that are on our list. */
+static int
+request_authorized(struct tunnel *t, const struct head *h)
+{
+	const struct field *f;
+	char userpass[CRED_MAX + 1];
+	const struct cred *c = NULL;
+	ssize_t n;
+
+	if (opt.creds == NULL)
+		return 1;
+	f = head_field(h, "Proxy-Authorization", NULL);
+	if (f != NULL && (n = auth_basic_decode(f->value, userpass)) != -1)
+		c = cred_find(userpass, (size_t)n);
+	secret_wipe(userpass, sizeof(userpass));
+	t->user = c != NULL ? c->user : NULL;
+	return c != NULL;
+}
+
+/*
+ * Judges a request.  0: a tunnel to host and port is to be opened; else the
+ * status of the refusal, with its text and maybe a Proxy-Status error.
+ */
+static int
+request_judge(struct tunnel *t, const struct head *h, char *host,
+    unsigned *port, const char **error, const char **text)
+{
+	uint64_t length;
+	enum framing framing = head_framing(h, &length);
+	union addr a;
+	int connect = h->method.n == 7 && memcmp(h->method.p, "CONNECT", 7) == 0;
+
+	t->keep = head_persists(h) && framing == BODY_NONE;
+	t->bodiless = span_is(h->method, "HEAD") ? 1 : 0;
+	*text = request_malformed(h, framing);
+	if (*text == NULL && connect)
+		*text = authority_parse(h->target.p, h->target.n, host, port,
+		    0);
+	if (*text != NULL) {
+		t->keep = 0;
+		return 400;
+	}
+	*error = "error=http_request_denied";
+	*text = "not allowed here";
+	if (!client_allowed(&t->client))
+		return 403;
+	if (!connect) {
+		*error = NULL;
+		*text = "this is httptun, an HTTP proxy for CONNECT requests";
+		return 404;
+	}
+	if (!request_authorized(t, h)) {
+		*text = "credentials wanted";
+		return 407;
+	}
+	/* Behind hops names are looked up elsewhere; here only literals. */
+	if (opt.hops != NULL && !rules_allow(opt.targets, host, *port,
+	    addr_literal(&a, host, *port) == 0 ? &a : NULL, 0))
+		return 403;
+	return 0;
+}
+
+static void
+request_serve(struct tunnel *t, const struct head *h, size_t len)
+{
+	const char *error = NULL, *text = NULL;
+	char host[HOST_MAX + 1];
+	unsigned port = 0;
+	int code;
+
+	t->since = loop_now();
+	free(t->what);
+	t->what = strndup(h->target.p, h->target.n);
+	code = request_judge(t, h, host, &port, &error, &text);
+	buf_take(&t->near.in, len);
+	if (code == 0) {
+		tunnel_open(t, host, port, opt.hops);
+		return;
+	}
+	if (h->method.n == 7 && t->near.in.len > 0)	/* as above */
+		t->keep = 0;
+	request_answer(t, code, error, text);
+}
+
+/* Takes requests off what the client sent, one after the other. */
+static void
+request_read(struct tunnel *t)
+{
+	struct buf *in = &t->near.in;
+	char client[ADDR_PORT_TEXT];
+	struct head h;
+	ssize_t n = 0;
+
+	while (t->state == HEAD && in->len > 0 && t->near.out.len == 0) {
+		n = head_request(&h, in->p + in->off, in->len);
+		if (n == 0)
+			break;
+		if (n < 0) {
+			t->keep = t->bodiless = 0;
+			request_answer(t, (int)-n, NULL, "no request that "
+			    "HTTP/1.1 knows");
+			return;
+		}
+		say_head(addr_text_port(client, &t->client), '>',
+		    in->p + in->off, (size_t)n);
+		request_serve(t, &h, (size_t)n);
+	}
+	if (t->state == HEAD && t->near.eof && t->near.out.len == 0)
+		tunnel_close(t, "done", 0);
+}
+
+static void
+request_input(void *arg, struct end *e)
+{
+	struct tunnel *t = arg;
+
+	if (t->state == HEAD)
+		request_read(t);
+	else if (t->state == LINGER) {
+		buf_free(&e->in);
+		if (e->eof && e->finished)
+			tunnel_close(t, "done", 0);
+	}
+}
+
+static void
+request_sent(void *arg, struct end *e)
+{
+	struct tunnel *t = arg;
+
+	if (t->state == HEAD)
+		request_read(t);
+	else if (t->state == LINGER && e->eof && e->finished)
+		tunnel_close(t, "done", 0);
+}
+
+static const struct steps request_steps = {
+	request_input, request_sent, ends_done, near_broken
+};
+
+static void
+request_accepted(struct listener *l, int fd, const union addr *peer)
+{
+	struct tunnel *t;
+
+	(void)l;
+	t = tunnel_accept(&by_request, &request_steps, fd, peer);
+	if (t != NULL)
+		request_wait(t);
+}
+
+static void
+proxy_start(void)
+{
+	static struct listener *listeners;
+
+	listen_check(opt.addr, opt.port, "-l", opt.creds != NULL ||
+	    rules_open(opt.clients) || rules_open(opt.targets));
+	if (opt.hops == NULL && !reach.literals && lookup_init() == -1)
+		die(1, "look-up helper", "%s", strerror(errno));
+	hop_credentials(opt.hops);
+	listen_start(&listeners, opt.addr, opt.port, "-l", request_accepted,
+	    NULL);
+}
+
+/* ---- options --------------------------------------------------------------------- */
+
+static const char usage_line[] =
+    "usage: httptun [-46hNnVvz] [-x hop] ... host port | -L spec ... | "
+    "-l [addr] port\n";
+
+static const char usage_text[] =
+"       httptun [options] [-x hop]... host port           bridge stdin/stdout\n"
+"       httptun [options] [-x hop]... -L [addr:]port:host:hostport ...\n"
+"                                                         bridge local ports\n"
+"       httptun -l [options] [-x hop]... [addr] port      be a proxy\n"
+"\n"
+"  -4, -6       IPv4 only, IPv6 only\n"
+"  -A scheme    any (default), or basic: send credentials at once\n"
+"  -a file      credentials, a line user:password each\n"
+"  -c rule      clients allowed: [!]address[/bits] or any (-l, -L)\n"
+"  -F           pass the open socket over stdout (ssh's ProxyUseFdpass)\n"
+"  -H field     Name: value for the first hop's request; Name: removes it\n"
+"  -h           this text\n"
+"  -I secs      close a tunnel that has been idle so long\n"
+"  -L spec      forward a local port; repeatable\n"
+"  -l           listen: be a proxy\n"
+"  -N           accepted for nc's sake: half-close is always carried\n"
+"  -n           no name look-ups here\n"
+"  -P user      the first hop's user; the password is asked on the terminal\n"
+"  -s addr      source address\n"
+"  -t rule      targets allowed: [!]host[:ports] (-l)\n"
+"  -V           version\n"
+"  -v           a line for each tunnel on stderr; -vv heads too\n"
+"  -w secs      time that opening a tunnel may take (default 30)\n"
+"  -X carrier   connect\n"
+"  -x hop       [user[:password]@]host[:port], http:// URL, or direct;\n"
+"               repeatable, passed in order\n"
+"  -z           open the tunnel, close it, report by exit status\n";
+
+static void
+usage(void)
+{
+	(void)!write(STDERR_FILENO, usage_line, sizeof(usage_line) - 1);
+	exit(2);
+}
+
+/* A host that the user wrote: a name, or an address in any way of writing. */
+static void
+opt_host(char *host, const char *s, size_t n, const char *who)
+{
+	const char *wrong = host_parse(s, n, host);
+	char text[HOST_MAX + 1];
+	union addr a;
+
+	if (wrong != NULL && n <= HOST_MAX && memchr(s, ':', n) != NULL) {
+		memcpy(text, s, n);
+		text[n] = '\0';
+		if (addr_literal(&a, text, 0) == 0) {
+			strcpy(host, text);
+			wrong = NULL;
+		}
+	}
+	if (wrong != NULL)
+		die(2, who, "%s '%.*s'", wrong, (int)n, s);
+}
+
+static unsigned
+opt_port(const char *s, size_t n, long min, const char *who)
+{
+	long v = text_number(s, n, min, 65535);
+
+	if (v == -1)
+		die(2, who, "bad port '%.*s'", (int)n, s);
+	return (unsigned)v;
+}
+
+static int
+opt_secs(const char *s, const char *who)
+{
+	long v = text_number(s, strlen(s), 1, 999999999);
+
+	if (v == -1)
+		die(2, who, "bad number of seconds '%s'", s);
+	return (int)v;
+}
+
+static void
+opt_A(char *arg)
+{
+	opt.auth_first = strcmp(arg, "basic") == 0;
+	if (!opt.auth_first && strcmp(arg, "any") != 0)
+		die(2, "-A", "no scheme of this version: '%s'", arg);
+}
+
+static void
+opt_c(char *arg)
+{
+	rule_add(&opt.clients, arg, 'c');
+}
+
+static void
+opt_t(char *arg)
+{
+	rule_add(&opt.targets, arg, 't');
+}
+
+static void
+opt_H(char *arg)
+{
+	struct extra *x = xalloc(sizeof(*x)), **tail = &opt.extras;
+	char *own = xdup(arg, strlen(arg)), *colon = strchr(own, ':'), *p;
+	struct field *f = &x->field;
+
+	if (colon == NULL)
+		die(2, "-H", "no 'Name: value'");
+	f->name.p = own;
+	f->name.n = (size_t)(colon - own);
+	for (p = colon + 1; *p == ' '; p++)
+		;
+	f->value.p = p;
+	for (f->value.n = strlen(p); f->value.n > 0 &&
+	    p[f->value.n - 1] == ' '; f->value.n--)
+		;
+	if (!field_valid(f->name, f->value))
+		die(2, "-H", "bad field");
+	x->remove = f->value.n == 0;
+	while (*tail != NULL)
+		tail = &(*tail)->next;
+	*tail = x;
+	memset(arg + (p - own), '*', strlen(p));
+}
+
+static void
+opt_I(char *arg)
+{
+	opt.idle = opt_secs(arg, "-I");
+}
+
+static void
+opt_w(char *arg)
+{
+	opt.wait = opt_secs(arg, "-w");
+}
+
+/* [addr:]port:host:hostport, IPv6 addresses in brackets */
+static void
+opt_L(char *arg)
+{
+	struct forward *f = xalloc(sizeof(*f)), **tail = &opt.forwards;
+	struct span part[4];
+	const char *p = arg;
+	size_t n = 0, k;
+
+	for (;; p++) {
+		k = *p == '[' ? strcspn(p, "]") : 0;
+		k += strcspn(p + k, ":");
+		if (n == 4)
+			die(2, "-L", "%s: not [addr:]port:host:hostport", arg);
+		part[n].p = p;
+		part[n++].n = k;
+		p += k;
+		if (*p == '\0')
+			break;
+	}
+	if (n < 3)
+		die(2, "-L", "%s: not [addr:]port:host:hostport", arg);
+	if (n == 4) {
+		k = part[0].n >= 2 && part[0].p[0] == '[' ? 1 : 0;
+		f->addr = xdup(part[0].p + k, part[0].n - 2 * k);
+	}
+	f->port = opt_port(part[n - 3].p, part[n - 3].n, 0, "-L");
+	opt_host(f->host, part[n - 2].p, part[n - 2].n, "-L");
+	f->hostport = opt_port(part[n - 1].p, part[n - 1].n, 1, "-L");
+	while (*tail != NULL)
+		tail = &(*tail)->next;
+	*tail = f;
+}
+
+static void
+opt_P(char *arg)
+{
+	if (has_control(arg) || strchr(arg, ':') != NULL ||
+	    strlen(arg) > CRED_MAX / 2)
+		die(2, "-P", "bad user");
+	opt.user = arg;
+}
+
+static void
+opt_s(char *arg)
+{
+	if (addr_literal(&reach.source, arg, 0) == -1)
+		die(2, "-s", "bad address '%s'", arg);
+}
+
+static void
+opt_X(char *arg)
+{
+	if (strcmp(arg, "connect") != 0)
+		die(2, "-X", "no carrier of this version: '%s'", arg);
+}
+
+static void
+opt_x(char *arg)
+{
+	struct hop *h, **tail = &opt.hops;
+	const char *wrong;
+	int n = 0;
+
+	if (strcmp(arg, "direct") == 0) {
+		opt.direct = 1;
+		return;
+	}
+	h = xalloc(sizeof(*h));
+	wrong = hop_parse(h, arg);
+	hop_mask(arg);
+	for (; *tail != NULL; tail = &(*tail)->next)
+		n++;
+	if (n == HOPS_MAX)
+		wrong = "too many hops";
+	if (wrong != NULL)
+		die(2, "-x", "%s: %s", arg, wrong);
+	*tail = h;
+}
+
+static void
+opt_4(char *arg)
+{
+	(void)arg;
+	reach.family = AF_INET;
+}
+
+static void
+opt_6(char *arg)
+{
+	(void)arg;
+	reach.family = AF_INET6;
+}
+
+static void
+opt_a(char *arg)
+{
+	opt.cred_file = arg;
+}
+
+static void
+opt_h(char *arg)
+{
+	(void)arg;
+	printf("%s%s", usage_line, usage_text);
+	exit(fflush(stdout) == 0 ? 0 : 1);
+}
+
+static void
+opt_V(char *arg)
+{
+	(void)arg;
+	printf("httptun " VERSION "\n");
+	exit(fflush(stdout) == 0 ? 0 : 1);
+}
+
+static int nothing;
+
+/* Each option: its modes, and a counter or a function that takes it. */
+static const struct option {
+	char	 letter;
+	char	 arg;			/* ':' takes an argument */
+	int	 modes;
+	int	*count;
+	void	(*take)(char *);
+} options[] = {
+	{ '4', 0,   MODE_ALL, NULL, opt_4 },
+	{ '6', 0,   MODE_ALL, NULL, opt_6 },
+	{ 'A', ':', MODE_ALL, NULL, opt_A },
+	{ 'a', ':', MODE_ALL, NULL, opt_a },
+	{ 'c', ':', MODE_LOCAL | MODE_LISTEN, NULL, opt_c },
+	{ 'F', 0,   MODE_STDIO, &opt.fdpass, NULL },
+	{ 'H', ':', MODE_ALL, NULL, opt_H },
+	{ 'h', 0,   MODE_ALL, NULL, opt_h },
+	{ 'I', ':', MODE_ALL, NULL, opt_I },
+	{ 'L', ':', MODE_LOCAL, NULL, opt_L },
+	{ 'l', 0,   MODE_LISTEN, &opt.listen, NULL },
+	{ 'N', 0,   MODE_ALL, &nothing, NULL },
+	{ 'n', 0,   MODE_ALL, &reach.literals, NULL },
+	{ 'P', ':', MODE_STDIO | MODE_LOCAL, NULL, opt_P },
+	{ 's', ':', MODE_ALL, NULL, opt_s },
+	{ 't', ':', MODE_LISTEN, NULL, opt_t },
+	{ 'V', 0,   MODE_ALL, NULL, opt_V },
+	{ 'v', 0,   MODE_ALL, &opt.verbose, NULL },
+	{ 'w', ':', MODE_ALL, NULL, opt_w },
+	{ 'X', ':', MODE_ALL, NULL, opt_X },
+	{ 'x', ':', MODE_ALL, NULL, opt_x },
+	{ 'z', 0,   MODE_STDIO, &opt.zero, NULL },
+};
+#define OPTIONS	(sizeof(options) / sizeof(options[0]))
+
+/* Takes the options; returns which were there, a bit for each row. */
+static unsigned long
+opt_parse(int argc, char **argv)
+{
+	char letters[2 * OPTIONS + 2], *p = letters, who[3] = "-?";
+	const struct option *o;
+	unsigned long seen = 0;
+	size_t i;
+	int c;
+
+	*p++ = ':';
+	for (i = 0; i < OPTIONS; i++) {
+		*p++ = options[i].letter;
+		if (options[i].arg != 0)
+			*p++ = options[i].arg;
+	}
+	*p = '\0';
+	while ((c = getopt(argc, argv, letters)) != -1) {
+		who[1] = (char)(c == '?' || c == ':' ? optopt : c);
+		if (c == '?')
+			die(2, who, "no such option (-h tells)");
+		if (c == ':')
+			die(2, who, "wants an argument");
+		for (i = 0; options[i].letter != c; i++)
+			;
+		o = &options[i];
+		seen |= 1UL << i;
+		if (o->take != NULL)
+			o->take(optarg);
+		else
+			++*o->count;
+	}
+	return seen;
+}
+
+static void
+opt_conflicts(unsigned long seen)
+{
+	char who[3] = "-?";
+	size_t i;
+
+	for (i = 0; i < OPTIONS; i++) {
+		who[1] = options[i].letter;
+		if (seen & 1UL << i && !(options[i].modes & (int)opt.mode))
+			die(2, who, "not with %s", opt.mode == MODE_LISTEN ?
+			    "-l" : opt.mode == MODE_LOCAL ? "-L" :
+			    "stdin and stdout");
+	}
+	if (opt.direct && opt.hops != NULL)
+		die(2, "-x", "direct, and hops");
+	if (opt.fdpass && opt.zero)
+		die(2, "-F", "not with -z");
+}
+
+static void
+opt_operands(int argc, char **argv)
+{
+	switch (opt.mode) {
+	case MODE_STDIO:
+		if (argc != 2)
+			usage();
+		opt_host(opt.host, argv[0], strlen(argv[0]), "host");
+		opt.port = opt_port(argv[1], strlen(argv[1]), 1, "port");
+		break;
+	case MODE_LISTEN:
+		if (argc < 1 || argc > 2)
+			usage();
+		opt.addr = argc == 2 ? argv[0] : NULL;
+		opt.port = opt_port(argv[argc - 1], strlen(argv[argc - 1]), 0,
+		    "port");
+		break;
+	default:
+		if (argc != 0)
+			usage();
+	}
+}
+
+/* HTTPTUN_AUTH is for us alone: neither children nor ps -E see it. */
+static void
+opt_environment(void)
+{
+	char *v = getenv("HTTPTUN_AUTH");
+
+	if (v == NULL)
+		return;
+	if (*v != '\0')
+		opt.env_auth = xdup(v, strlen(v));
+	secret_wipe(v, strlen(v));
+	unsetenv("HTTPTUN_AUTH");
+}
+
+int
+main(int argc, char **argv)
+{
+	unsigned long seen;
+
+	fd_sane();
+	opt.wait = OPEN_SECS;
+	seen = opt_parse(argc, argv);
+	opt_environment();
+	opt.mode = opt.listen ? MODE_LISTEN : opt.forwards != NULL ?
+	    MODE_LOCAL : MODE_STDIO;
+	opt_conflicts(seen);
+	opt_operands(argc - optind, argv + optind);
+	if (opt.cred_file != NULL)
+		opt.creds = cred_read(opt.cred_file);
+	if (opt.mode == MODE_LISTEN)
+		proxy_start();
+	else if (opt.mode == MODE_LOCAL)
+		ports_start();
+	else
+		stdio_start();
+	loop_run();
+	return status;
+}

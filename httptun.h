@@ -1,0 +1,440 @@
+/*
+ * Copyright (c) 2026 the httptun authors
+ *
+ * Permission to use, copy, modify, and distribute this software for any
+ * purpose with or without fee is hereby granted, provided that the above
+ * copyright notice and this permission notice appear in all copies.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES
+ * WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF
+ * MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR
+ * ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES
+ * WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ * ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF
+ * OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
+ */
+
+/*
+ * httptun: TCP tunnels over HTTP.  The house, from the top:
+ *
+ *   httptun.c   what was asked: options, hops, credentials, rules, and the
+ *      |        life of a tunnel (near end, far end, the hops between), log
+ *      |            ^
+ *      v            |  the one way up: the functions in struct steps (an
+ *   net.c           |  end has input, ended, broke), a dial's done()
+ *      |        descriptors and time: the select loop, deadlines, listening,
+ *      |        look-ups, connecting, ends and the flows between two of them
+ *      v
+ *   http.c      bytes and meaning: heads, replies, authorities, URLs,
+ *               credentials, Base64, chunks.  No descriptor, clock or stderr
+ *
+ * A tunnel has a near end, where it was asked for, a far end, the way to the
+ * target, and two flows between them.  Modes are choices of the two ends:
+ *
+ *   near end                                far end
+ *   stdin/stdout            by_stdio        straight to the target, or
+ *   a local port (-L)       by_port         through hops (-x), each asked
+ *   a CONNECT request (-l)  by_request      with CONNECT, in order
+ *
+ * Its life (httptun.c, "the life of a tunnel"):
+ *
+ *   HEAD -> OPENING -> OPEN -> freed        HEAD: by_request only
+ *     ^        |
+ *     |        v
+ *     +--- refused -> LINGER -> freed       by_request may ask again
+ *
+ * How an end's bytes travel is its carrier, a table of functions in net.c.
+ */
+
+#ifndef HTTPTUN_H
+#define HTTPTUN_H
+
+#include <sys/types.h>
+#include <sys/socket.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VERSION		"0.1"
+
+/* ---- limits ------------------------------------------------------------ */
+
+#define HEAD_MAX	16384	/* bytes of a message head */
+#define HEAD_LINE_MAX	8192	/* bytes of a request line */
+#define HEAD_FIELDS	100	/* fields of a head */
+#define HOST_MAX	255	/* bytes of a host name */
+#define CRED_MAX	512	/* bytes of user:password */
+#define INPUT_MAX	(HEAD_MAX + 1024) /* kept of an end not linked yet */
+#define CHUNK		65536	/* bytes read at once */
+#define REFUSAL_MAX	65536	/* of a refusal's body read to ask again */
+#define OPEN_SECS	30	/* -w */
+#define LINGER_SECS	2	/* for a refused client to read its reply */
+#define RECONNECT_MS	250	/* until the next address (RFC 8305, 5) */
+#define REST_MS		1000	/* a listener's rest when out of descriptors */
+#define ADDRS_MAX	32	/* addresses tried of one name */
+#define LOOKUPS_MAX	32	/* look-ups at once */
+#define LOOKUP_RETRY_MS	50	/* when the helper's queue is full */
+#define ACCEPT_BATCH	16	/* connections accepted in one turn */
+#define BACKLOG		511
+#define HOPS_MAX	32
+#define SPARE_FDS	16	/* for all that is no end of a tunnel */
+
+/* ---- http.c: bytes ------------------------------------------------------ */
+
+/* n bytes inside somebody else's memory; not NUL-terminated. */
+struct span {
+	const char	*p;
+	size_t		 n;
+};
+
+/* Bytes that wait: len of them at p + off.  All zero is empty. */
+struct buf {
+	unsigned char	*p;
+	unsigned	 off, len, cap;
+};
+
+/* Appends n bytes.  Returns -1 (ENOMEM) and leaves the buffer as it was. */
+int	buf_put(struct buf *, const void *, size_t n);
+/* Appends text as printf(3) does; same errors. */
+int	buf_fmt(struct buf *, const char *, ...)
+	    __attribute__((format(printf, 2, 3)));
+/* Drops the first n bytes (n <= len); an empty buffer owns no memory. */
+void	buf_take(struct buf *, size_t n);
+void	buf_free(struct buf *);
+
+int	span_is(struct span, const char *);	/* equal, without case */
+/* Compares in a time that depends on the lengths only.  1 when equal. */
+int	secret_equal(const void *, size_t, const void *, size_t);
+void	secret_wipe(void *, size_t);
+/*
+ * Writes src to dst (size > 0), bytes outside 0x20-0x7e and the backslash's
+ * confusing uses as \xNN, cut to fit, NUL-terminated.  Returns the length.
+ */
+size_t	text_escape(char *dst, size_t size, const char *src, size_t n);
+/* A decimal number min..max of digits only; -1 when s is none. */
+long	text_number(const char *s, size_t n, long min, long max);
+
+/* ---- http.c: heads (RFC 9112, 2-5) -------------------------------------- */
+
+struct field {
+	struct span	 name, value;
+};
+
+/* A parsed head; the spans point into the bytes that were parsed. */
+struct head {
+	struct span	 method, target;	/* of a request */
+	struct span	 reason;		/* of a reply */
+	int		 status;		/* of a reply */
+	int		 minor;			/* HTTP/1.minor */
+	size_t		 nfields;
+	struct field	 field[HEAD_FIELDS];
+};
+
+/*
+ * Parses a request head strictly, as soon as what is there can be judged.
+ * Returns its length (leading empty lines included), 0 when more bytes are
+ * needed, or minus the status to refuse it with: 400, 414, 431, 505.
+ */
+ssize_t	head_request(struct head *, const void *, size_t n);
+/*
+ * Parses a reply head, lenient as RFC 9112 allows a client to be: bare LF,
+ * no reason, folded lines.  Returns its length, 0 for more, -1 for no HTTP.
+ */
+ssize_t	head_reply(struct head *, const void *, size_t n);
+/* The next field of that name after the given one (NULL: the first). */
+const struct field *head_field(const struct head *, const char *name,
+	    const struct field *after);
+/* 1 when a field of that name lists the token (RFC 9110, 5.6.1). */
+int	head_lists(const struct head *, const char *name, const char *token);
+/* 1 when the connection persists after this message (RFC 9112, 9.3). */
+int	head_persists(const struct head *);
+/* 1 when name is a token and value has no control character. */
+int	field_valid(struct span name, struct span value);
+
+enum framing { BODY_NONE, BODY_LENGTH, BODY_CHUNKED, BODY_CLOSE, BODY_BAD };
+
+/*
+ * What body follows this head (RFC 9112, 6.3).  A request (method set) is
+ * judged strictly: whatever could be read in two ways is BODY_BAD.
+ */
+enum framing head_framing(const struct head *, uint64_t *length);
+
+/* Where a chunked body's reader is; all zero is its beginning. */
+struct chunked {
+	int		 state;
+	unsigned	 digits;	/* of the chunk size; bytes of a line */
+	uint64_t	 left;		/* of this chunk */
+};
+
+/*
+ * Takes the chunks (RFC 9112, 7.1) out of n bytes at p: the payload moves to
+ * the front, *used says how many bytes were consumed (fewer than n only
+ * behind the end).  Returns the payload's length, or -1 when malformed.
+ */
+ssize_t	chunked_decode(struct chunked *, unsigned char *p, size_t n,
+	    size_t *used);
+int	chunked_done(const struct chunked *);
+
+/* ---- http.c: authorities and URLs (RFC 3986) ---------------------------- */
+
+/*
+ * These return NULL, or what is wrong in a few words.  The host (to at least
+ * HOST_MAX + 1 bytes) comes without brackets.
+ */
+const char *host_parse(const char *, size_t n, char *host);
+/* host:port; without a port it is dflt, and an error when dflt is 0. */
+const char *authority_parse(const char *, size_t n, char *host,
+	    unsigned *port, unsigned dflt);
+/* host:port with brackets where needed, to at least HOST_MAX + 9 bytes. */
+char	*authority_format(char *, const char *host, unsigned port);
+
+/* The parts of scheme://userinfo@host:port/path; absent ones have p NULL. */
+struct url {
+	struct span	 scheme, user, pass, host_port, path;
+};
+
+/* Splits only; the last @ before the path ends the userinfo. */
+void	url_split(struct url *, const char *);
+/*
+ * Decodes %XX to dst (size bytes, NUL-terminated).  Returns the length, -1
+ * when malformed, too long, or with a control character (RFC 7617, 2).
+ */
+ssize_t	percent_decode(char *dst, size_t size, struct span);
+
+/* ---- http.c: credentials (RFC 9110, 11; RFC 7617) ----------------------- */
+
+/* Standard alphabet with padding; dst holds 4 * ((n + 2) / 3) + 1 bytes. */
+size_t	base64_encode(char *dst, const void *, size_t n);
+/* Strict; returns the length or -1.  dst holds 3 * (n / 4) bytes. */
+ssize_t	base64_decode(unsigned char *dst, const char *, size_t n);
+
+struct challenge {
+	struct span	 scheme, params;
+};
+
+/* Takes the next challenge off a field value.  1, or 0 at its end. */
+int	auth_challenge(struct span *rest, struct challenge *);
+/* Appends "Basic " and the encoded pair.  -1: ENOMEM. */
+int	auth_basic(struct buf *, const char *user, const char *pass);
+/*
+ * Decodes the credentials of an Authorization field's value to userpass
+ * (CRED_MAX + 1 bytes).  Returns their length, or -1 when it is not Basic.
+ */
+ssize_t	auth_basic_decode(struct span value, char *userpass);
+
+/* ---- http.c: replies ----------------------------------------------------- */
+
+#define REPLY_CLOSE	1	/* says Connection: close */
+#define REPLY_HEAD	2	/* no body: it answers a HEAD */
+
+const char *status_reason(int status);
+/*
+ * Appends a whole reply: status, the extra field lines (each with CRLF, or
+ * ""), a text/plain body of one line.  -1: ENOMEM.
+ */
+int	reply_make(struct buf *, int status, unsigned flags,
+	    const char *fields, const char *text);
+
+/* ---- net.c: the loop ------------------------------------------------------ */
+
+#define WANT_READ	1
+#define WANT_WRITE	2
+
+/* What the loop asks about a descriptor, each turn, and tells of it. */
+struct watcher {
+	unsigned	(*want)(void *arg, int fd);
+	void		(*ready)(void *arg, int fd, unsigned what);
+};
+
+/* -1 (EMFILE) when the descriptor is at or above FD_SETSIZE. */
+int	loop_watch(int fd, const struct watcher *, void *arg);
+void	loop_forget(int fd);
+void	loop_run(void);		/* until loop_stop() */
+void	loop_stop(void);
+/* Calls fn(arg) after this turn's dispatch: nobody holds arg any more. */
+struct grave {
+	struct grave	*next;
+	void		(*fn)(void *);
+	void		*arg;
+};
+void	loop_bury(struct grave *, void (*fn)(void *), void *arg);
+int64_t	loop_now(void);		/* milliseconds, monotonic, of this turn */
+/* How many descriptors this process can use, FD_SETSIZE at most. */
+int	loop_limit(void);
+
+/* A deadline, stored with its owner; all zero is unset. */
+struct timer {
+	struct timer	*next, *prev;
+	int64_t		 at;
+	void		(*fn)(void *);
+	void		*arg;
+};
+void	timer_set(struct timer *, int64_t ms, void (*fn)(void *), void *arg);
+void	timer_stop(struct timer *);
+
+/* Wall-clock time as RFC 3339 says, to at least 21 bytes. */
+void	time_stamp(char *);
+
+/* ---- net.c: addresses ------------------------------------------------------ */
+
+union addr {
+	struct sockaddr		sa;
+	struct sockaddr_in	in;
+	struct sockaddr_in6	in6;
+};
+
+#define ADDR_TEXT	(46 + 17)		/* address%scope */
+#define ADDR_PORT_TEXT	(ADDR_TEXT + 8)		/* [address%scope]:port */
+
+socklen_t addr_len(const union addr *);
+/* Every way to write a literal that the kernel's own parser takes; -1: none. */
+int	addr_literal(union addr *, const char *, unsigned port);
+void	addr_set_port(union addr *, unsigned port);
+unsigned addr_port(const union addr *);
+/* ADDR, or ADDR:PORT with brackets around an IPv6 address. */
+char	*addr_text(char *, const union addr *);
+char	*addr_text_port(char *, const union addr *);
+void	addr_unmap(union addr *);	/* ::ffff:a.b.c.d becomes a.b.c.d */
+/* 1 when the first bits of both are equal and they are of one family. */
+int	addr_within(const union addr *, const union addr *net, unsigned bits);
+int	addr_loopback(const union addr *);
+int	addr_any(const union addr *);		/* unspecified: all of them */
+int	addr_link_local(const union addr *);
+int	addr_same_host(const union addr *, const union addr *);
+
+/* ---- net.c: ends and flows -------------------------------------------------- */
+
+struct end;
+
+/* How an end's bytes travel.  -1 with errno; EAGAIN for later. */
+struct carrier {
+	const char	*name;
+	ssize_t		(*recv)(struct end *, void *, size_t);
+	ssize_t		(*send)(struct end *, const void *, size_t);
+	int		(*finish)(struct end *); /* our direction ends */
+	int		 survives;	/* what came is read though a send failed */
+};
+
+/* What an end tells its owner, always the last thing that it does. */
+struct steps {
+	void	(*input)(void *owner, struct end *);	/* in grew, or eof */
+	void	(*sent)(void *owner, struct end *);	/* out is empty */
+	void	(*done)(void *owner, struct end *);	/* both flows ended */
+	void	(*broken)(void *owner, struct end *);	/* see error */
+};
+
+/* One side of a tunnel.  Linked to a peer it needs its owner no more. */
+struct end {
+	const struct carrier *carrier;
+	const struct steps *steps;
+	void		*owner;
+	struct end	*peer;
+	int		 rfd, wfd;	/* -1: none */
+	struct buf	 in;		/* received, for the owner */
+	struct buf	 out;		/* owed to this end */
+	uint64_t	 got;		/* bytes received since linked */
+	int64_t		 active;	/* loop_now() of the last byte either way */
+	int		 error;		/* errno of what broke it */
+	unsigned	 eof:1,		/* nothing more will come */
+			 finish:1,	/* nothing more to send behind out */
+			 finished:1,	/* and the other side was told */
+			 lost:1,	/* error came from sending */
+			 exact:1,	/* only look at what comes (-F) */
+			 deaf:1;	/* do not read while unlinked */
+	unsigned	 peeked;	/* bytes of in that were only looked at */
+};
+
+void	end_socket(struct end *, int fd, const struct steps *, void *owner);
+void	end_stdio(struct end *, const struct steps *, void *owner);
+/* Queues bytes and sends what goes at once.  Errors come as broken. */
+void	end_send(struct end *, const void *, size_t);
+/* Ends our direction once out is sent. */
+void	end_finish(struct end *);
+/* From now on what comes from one goes to the other, in first. */
+void	end_link(struct end *, struct end *);
+/* 1: it was reset, which goes unnoticed while nothing is read from it. */
+int	end_failed(struct end *);
+/* exact: the first n bytes of in are the owner's, the rest stays unread. */
+void	end_keep(struct end *, size_t n);
+void	end_close(struct end *);
+void	end_reset(struct end *);	/* the other side gets a RST */
+/* Gives up the descriptor (in blocking mode) without closing it. */
+int	end_release(struct end *);
+
+/* ---- net.c: look-ups, connecting, listening ---------------------------------- */
+
+/* How to reach things from here; one for the process. */
+struct reach {
+	int		 family;	/* AF_UNSPEC, AF_INET, AF_INET6 */
+	int		 literals;	/* -n */
+	union addr	 source;	/* -s, sa_family AF_UNSPEC: none */
+};
+extern struct reach reach;
+
+enum dial_error {
+	DIAL_OK, DIAL_LOOKUP, DIAL_NAME_REFUSED, DIAL_RULE, DIAL_FULL,
+	DIAL_CONNECT
+};
+
+/* The connecting to one host:port; freed by its end or dial_cancel(). */
+struct dial;
+
+struct dialer {
+	/* Whether this address may be connected to. */
+	int	(*allow)(void *owner, const union addr *);
+	/* fd, or -1 with the reason: code is an errno or getaddrinfo's. */
+	void	(*done)(void *owner, int fd, enum dial_error, int code);
+};
+
+/*
+ * NULL: no memory.  done() never comes before it returns.  secs bounds the
+ * look-up in the helper; the deadline of the whole is the owner's.
+ */
+struct dial *dial_start(const char *host, unsigned port, int secs,
+	    const struct dialer *, void *owner);
+void	dial_cancel(struct dial *);
+/* Whether it is the look-up that is still waited for. */
+int	dial_looking(const struct dial *);
+/* Starts the look-up helper, best before any socket is open.  -1: errno. */
+int	lookup_init(void);
+
+#define LISTEN_ADDRS	8
+
+struct listener {
+	struct listener	*next;
+	int		 fd;
+	union addr	 addr;
+	struct timer	 rest;
+	int		 resting;
+	int		(*room)(void);		/* one more connection? */
+	void		(*accepted)(struct listener *, int fd,
+			    const union addr *peer);
+	void		*arg;
+};
+
+/*
+ * Opens listening sockets at addr (NULL: loopback; "*" or "": all) and port
+ * (0: one that the system chooses, the same for all), appended to the list
+ * in order.  -1 with errno and, in *failed, the address that it was.
+ */
+int	listen_open(struct listener **, const char *addr, unsigned port,
+	    union addr *failed);
+/* Puts it into the loop; room, accepted and arg have to be set.  -1: EMFILE. */
+int	listener_start(struct listener *);
+/* The addresses that this would bind (LISTEN_ADDRS at most); 0: unknown. */
+int	listen_addrs(union addr *, const char *addr, unsigned port);
+
+/* ---- net.c: this process ------------------------------------------------------ */
+
+/* Opens /dev/null where 0, 1 or 2 are closed, ignores SIGPIPE. */
+void	fd_sane(void);
+/* Passes fd with one byte over the socket.  -1: errno. */
+int	fd_pass(int sock, int fd);
+int	fd_is_socket(int fd);
+/*
+ * Asks on /dev/tty without echo, and puts all deadlines off by the time that
+ * it took.  -1: errno, ENXIO: there is no terminal.
+ */
+int	tty_password(const char *prompt, char *, size_t);
+
+#endif

@@ -1,0 +1,1753 @@
+/*
+ * Copyright (c) 2026 the httptun authors
+ *
+ * Permission to use, copy, modify, and distribute this software for any
+ * purpose with or without fee is hereby granted, provided that the above
+ * copyright notice and this permission notice appear in all copies.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES
+ * WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF
+ * MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR
+ * ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES
+ * WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ * ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF
+ * OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
+ */
+
+/*
+ * Descriptors and time: the select loop and its deadlines, listening,
+ * look-ups, connecting, ends and the flows between them.  Nothing here knows
+ * a message of HTTP's or what a tunnel was asked for.
+ */
+
+#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE			/* SCM_RIGHTS' macros, TCP_KEEPIDLE */
+
+#include <sys/select.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <netinet/tcp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netdb.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "httptun.h"
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL	0		/* SIGPIPE is ignored anyway */
+#endif
+#ifndef MSG_DONTWAIT
+#define MSG_DONTWAIT	0		/* select said that it would go */
+#endif
+
+struct reach reach;
+
+/* ---- the loop: descriptors --------------------------------------------- */
+
+/* The macros want an unsigned number in some libraries, any in others. */
+static void
+set_add(int fd, fd_set *set)
+{
+	FD_SET((unsigned)fd, set);
+}
+
+static void
+set_del(int fd, fd_set *set)
+{
+	FD_CLR((unsigned)fd, set);
+}
+
+static int
+set_has(int fd, const fd_set *set)
+{
+	return FD_ISSET((unsigned)fd, set) != 0;
+}
+
+/*
+ * Invariant: only descriptors below FD_SETSIZE get in here, so none at or
+ * above it ever reaches a set.
+ */
+static struct {
+	const struct watcher	*watcher;
+	void			*arg;
+} slots[FD_SETSIZE];
+static int slots_top;			/* one above the highest in use */
+static fd_set readable, writable;	/* what the last select() found */
+static int stopped;
+static int64_t now = -1;
+static struct grave *graves;
+static struct timer timers = { &timers, &timers, 0, NULL, NULL };
+
+int
+loop_watch(int fd, const struct watcher *w, void *arg)
+{
+	if (fd >= FD_SETSIZE) {
+		errno = EMFILE;
+		return -1;
+	}
+	slots[fd].watcher = w;
+	slots[fd].arg = arg;
+	if (fd >= slots_top)
+		slots_top = fd + 1;
+	/* What was found of an earlier owner of this number is not ours. */
+	set_del(fd, &readable);
+	set_del(fd, &writable);
+	return 0;
+}
+
+void
+loop_forget(int fd)
+{
+	if (fd < 0 || fd >= FD_SETSIZE)
+		return;
+	slots[fd].watcher = NULL;
+	while (slots_top > 0 && slots[slots_top - 1].watcher == NULL)
+		slots_top--;
+}
+
+void
+loop_stop(void)
+{
+	stopped = 1;
+}
+
+int
+loop_limit(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == -1)
+		return FD_SETSIZE;
+	if (rl.rlim_cur < FD_SETSIZE && rl.rlim_cur < rl.rlim_max) {
+		rl.rlim_cur = rl.rlim_max < FD_SETSIZE ? rl.rlim_max :
+		    FD_SETSIZE;
+		(void)setrlimit(RLIMIT_NOFILE, &rl);
+		(void)getrlimit(RLIMIT_NOFILE, &rl);
+	}
+	return rl.rlim_cur < FD_SETSIZE ? (int)rl.rlim_cur : FD_SETSIZE;
+}
+
+void
+loop_bury(struct grave *g, void (*fn)(void *), void *arg)
+{
+	g->fn = fn;
+	g->arg = arg;
+	g->next = graves;
+	graves = g;
+}
+
+static void
+loop_sweep(void)
+{
+	struct grave *g;
+
+	while ((g = graves) != NULL) {
+		graves = g->next;
+		g->fn(g->arg);
+	}
+}
+
+/* Interest is computed from each owner's state, never remembered. */
+static void
+loop_interest(void)
+{
+	unsigned want;
+	int fd;
+
+	FD_ZERO(&readable);
+	FD_ZERO(&writable);
+	for (fd = 0; fd < slots_top; fd++) {
+		if (slots[fd].watcher == NULL)
+			continue;
+		want = slots[fd].watcher->want(slots[fd].arg, fd);
+		if (want & WANT_READ)
+			set_add(fd, &readable);
+		if (want & WANT_WRITE)
+			set_add(fd, &writable);
+	}
+}
+
+static void
+loop_dispatch(int n)
+{
+	unsigned what;
+	int fd;
+
+	for (fd = 0; fd < slots_top && n > 0; fd++) {
+		what = 0;
+		if (set_has(fd, &readable))
+			what |= WANT_READ;
+		if (set_has(fd, &writable))
+			what |= WANT_WRITE;
+		if (what == 0 || slots[fd].watcher == NULL)
+			continue;
+		slots[fd].watcher->ready(slots[fd].arg, fd, what);
+	}
+}
+
+/* ---- the loop: time ------------------------------------------------------ */
+
+static void
+time_update(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	now = (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+int64_t
+loop_now(void)
+{
+	if (now == -1)
+		time_update();
+	return now;
+}
+
+void
+time_stamp(char *dst)
+{
+	time_t t = time(NULL);
+	struct tm tm;
+
+	strftime(dst, 21, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
+}
+
+void
+timer_stop(struct timer *t)
+{
+	if (t->next == NULL)
+		return;
+	t->next->prev = t->prev;
+	t->prev->next = t->next;
+	t->next = t->prev = NULL;
+}
+
+/* Most deadlines are the latest when they are set: the search is from there. */
+void
+timer_set(struct timer *t, int64_t ms, void (*fn)(void *), void *arg)
+{
+	struct timer *before;
+
+	timer_stop(t);
+	t->at = loop_now() + ms;
+	t->fn = fn;
+	t->arg = arg;
+	for (before = timers.prev; before != &timers && before->at > t->at; )
+		before = before->prev;
+	t->prev = before;
+	t->next = before->next;
+	before->next->prev = t;
+	before->next = t;
+}
+
+static void
+timers_run(void)
+{
+	struct timer *t;
+
+	while ((t = timers.next) != &timers && t->at <= now) {
+		timer_stop(t);
+		t->fn(t->arg);
+	}
+}
+
+void
+loop_run(void)
+{
+	struct timeval tv, *tvp;
+	int64_t ms;
+	int n;
+
+	while (!stopped) {
+		loop_interest();
+		tvp = NULL;
+		if (timers.next != &timers) {
+			ms = timers.next->at - loop_now();
+			if (ms < 0)
+				ms = 0;
+			tv.tv_sec = (time_t)(ms / 1000);
+			tv.tv_usec = (suseconds_t)(ms % 1000 * 1000);
+			tvp = &tv;
+		}
+		n = select(slots_top, &readable, &writable, NULL, tvp);
+		time_update();
+		if (n > 0)
+			loop_dispatch(n);
+		timers_run();
+		loop_sweep();
+	}
+}
+
+/* ---- addresses ------------------------------------------------------------- */
+
+socklen_t
+addr_len(const union addr *a)
+{
+	return a->sa.sa_family == AF_INET6 ? sizeof(a->in6) : sizeof(a->in);
+}
+
+static void
+addr_copy(union addr *a, const struct sockaddr *sa)
+{
+	memset(a, 0, sizeof(*a));
+	if (sa->sa_family == AF_INET6)
+		memcpy(&a->in6, sa, sizeof(a->in6));
+	else
+		memcpy(&a->in, sa, sizeof(a->in));
+}
+
+int
+addr_literal(union addr *a, const char *s, unsigned port)
+{
+	struct addrinfo hints, *res;
+
+	memset(&hints, 0, sizeof(hints));
+	hints.ai_socktype = SOCK_STREAM;
+	hints.ai_flags = AI_NUMERICHOST;
+	if (getaddrinfo(s, NULL, &hints, &res) != 0)
+		return -1;
+	addr_copy(a, res->ai_addr);
+	freeaddrinfo(res);
+	addr_set_port(a, port);
+	return 0;
+}
+
+void
+addr_set_port(union addr *a, unsigned port)
+{
+	if (a->sa.sa_family == AF_INET6)
+		a->in6.sin6_port = htons((uint16_t)port);
+	else
+		a->in.sin_port = htons((uint16_t)port);
+}
+
+unsigned
+addr_port(const union addr *a)
+{
+	return ntohs(a->sa.sa_family == AF_INET6 ? a->in6.sin6_port :
+	    a->in.sin_port);
+}
+
+char *
+addr_text(char *dst, const union addr *a)
+{
+	char scope[IF_NAMESIZE];
+
+	if (a->sa.sa_family == AF_INET)
+		inet_ntop(AF_INET, &a->in.sin_addr, dst, INET6_ADDRSTRLEN);
+	else if (a->sa.sa_family == AF_INET6) {
+		inet_ntop(AF_INET6, &a->in6.sin6_addr, dst, INET6_ADDRSTRLEN);
+		if (a->in6.sin6_scope_id != 0 &&
+		    if_indextoname(a->in6.sin6_scope_id, scope) != NULL)
+			snprintf(dst + strlen(dst), IF_NAMESIZE + 1, "%%%s",
+			    scope);
+	} else
+		strcpy(dst, "-");
+	return dst;
+}
+
+char *
+addr_text_port(char *dst, const union addr *a)
+{
+	char host[ADDR_TEXT];
+
+	addr_text(host, a);
+	if (a->sa.sa_family == AF_UNSPEC)
+		strcpy(dst, host);
+	else
+		snprintf(dst, ADDR_PORT_TEXT,
+		    a->sa.sa_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host,
+		    addr_port(a));
+	return dst;
+}
+
+void
+addr_unmap(union addr *a)
+{
+	struct sockaddr_in in;
+
+	if (a->sa.sa_family != AF_INET6 ||
+	    !IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
+		return;
+	memset(&in, 0, sizeof(in));
+	in.sin_family = AF_INET;
+	in.sin_port = a->in6.sin6_port;
+	memcpy(&in.sin_addr, a->in6.sin6_addr.s6_addr + 12, 4);
+	memset(a, 0, sizeof(*a));
+	a->in = in;
+}
+
+static const unsigned char *
+addr_bytes(const union addr *a, unsigned *bits)
+{
+	if (a->sa.sa_family == AF_INET6) {
+		*bits = 128;
+		return a->in6.sin6_addr.s6_addr;
+	}
+	*bits = 32;
+	return (const unsigned char *)&a->in.sin_addr;
+}
+
+int
+addr_within(const union addr *a, const union addr *net, unsigned bits)
+{
+	const unsigned char *x, *y;
+	unsigned all, rest;
+
+	if (a->sa.sa_family != net->sa.sa_family)
+		return 0;
+	x = addr_bytes(a, &all);
+	y = addr_bytes(net, &all);
+	if (bits > all)
+		bits = all;
+	rest = bits % 8;
+	return memcmp(x, y, bits / 8) == 0 && (rest == 0 ||
+	    (x[bits / 8] ^ y[bits / 8]) >> (8 - rest) == 0);
+}
+
+int
+addr_same_host(const union addr *a, const union addr *b)
+{
+	return addr_within(a, b, 128);
+}
+
+int
+addr_any(const union addr *a)
+{
+	return a->sa.sa_family == AF_INET6 ?
+	    IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) :
+	    a->in.sin_addr.s_addr == htonl(INADDR_ANY);
+}
+
+int
+addr_loopback(const union addr *a)
+{
+	return a->sa.sa_family == AF_INET6 ?
+	    IN6_IS_ADDR_LOOPBACK(&a->in6.sin6_addr) :
+	    ntohl(a->in.sin_addr.s_addr) >> 24 == 127;
+}
+
+int
+addr_link_local(const union addr *a)
+{
+	if (a->sa.sa_family == AF_INET6)
+		return IN6_IS_ADDR_LINKLOCAL(&a->in6.sin6_addr);
+	return ntohl(a->in.sin_addr.s_addr) >> 16 == 0xa9fe;
+}
+
+/* ---- descriptors ------------------------------------------------------------- */
+
+static void
+fd_flags(int fd)
+{
+	(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+static void
+fd_close(int fd)
+{
+	loop_forget(fd);
+	close(fd);
+}
+
+/* Both legs of every tunnel: small writes leave at once, the dead are found. */
+static void
+fd_tcp(int fd)
+{
+	static const int on = 1;
+#ifdef TCP_KEEPIDLE
+	static const int idle = 60;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+#endif
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
+int
+fd_is_socket(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+void
+fd_sane(void)
+{
+	struct sigaction sa;
+	int fd;
+
+	do {
+		if ((fd = open("/dev/null", O_RDWR)) == -1)
+			return;
+	} while (fd <= STDERR_FILENO);
+	close(fd);
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = SIG_IGN;
+	sigaction(SIGPIPE, &sa, NULL);
+}
+
+/* A message of n bytes with one descriptor beside it. */
+static ssize_t
+fd_send(int sock, int fd, const void *p, size_t n, int flags)
+{
+	union {
+		struct cmsghdr	hdr;
+		unsigned char	space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct cmsghdr *cmsg;
+	struct msghdr msg;
+	struct iovec iov;
+
+	iov.iov_base = (void *)(uintptr_t)p;
+	iov.iov_len = n;
+	memset(&msg, 0, sizeof(msg));
+	memset(&control, 0, sizeof(control));
+	msg.msg_iov = &iov;
+	msg.msg_iovlen = 1;
+	msg.msg_control = &control;
+	msg.msg_controllen = sizeof(control.space);
+	cmsg = CMSG_FIRSTHDR(&msg);
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+	return sendmsg(sock, &msg, flags | MSG_NOSIGNAL);
+}
+
+static ssize_t
+fd_recv(int sock, int *fd, void *p, size_t n)
+{
+	union {
+		struct cmsghdr	hdr;
+		unsigned char	space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct cmsghdr *cmsg;
+	struct msghdr msg;
+	struct iovec iov;
+	ssize_t r;
+
+	iov.iov_base = p;
+	iov.iov_len = n;
+	memset(&msg, 0, sizeof(msg));
+	msg.msg_iov = &iov;
+	msg.msg_iovlen = 1;
+	msg.msg_control = &control;
+	msg.msg_controllen = sizeof(control.space);
+	*fd = -1;
+	if ((r = recvmsg(sock, &msg, 0)) == -1)
+		return -1;
+	cmsg = CMSG_FIRSTHDR(&msg);
+	if (cmsg != NULL && cmsg->cmsg_level == SOL_SOCKET &&
+	    cmsg->cmsg_type == SCM_RIGHTS)
+		memcpy(fd, CMSG_DATA(cmsg), sizeof(int));
+	return r;
+}
+
+int
+fd_pass(int sock, int fd)
+{
+	ssize_t n;
+
+	while ((n = fd_send(sock, fd, "", 1, 0)) == -1 && errno == EINTR)
+		;
+	return n == 1 ? 0 : -1;
+}
+
+/* ---- carriers ------------------------------------------------------------------ */
+
+static ssize_t
+tcp_recv(struct end *e, void *p, size_t n)
+{
+	return recv(e->rfd, p, n, e->exact ? MSG_PEEK : 0);
+}
+
+static ssize_t
+tcp_send(struct end *e, const void *p, size_t n)
+{
+	return send(e->wfd, p, n, MSG_NOSIGNAL);
+}
+
+static int
+tcp_finish(struct end *e)
+{
+	return shutdown(e->wfd, SHUT_WR);
+}
+
+static const struct carrier tcp = {
+	"tcp", tcp_recv, tcp_send, tcp_finish, 1
+};
+
+/*
+ * stdin and stdout belong to others too (a shell, a terminal), so they are
+ * never put into non-blocking mode.  A read does not block when select() has
+ * named the descriptor, a write to a pipe not up to PIPE_BUF bytes.
+ */
+static ssize_t
+stdio_recv(struct end *e, void *p, size_t n)
+{
+	return read(e->rfd, p, n);
+}
+
+static int
+fd_writable(int fd)
+{
+	struct timeval tv = { 0, 0 };
+	fd_set set;
+
+	FD_ZERO(&set);
+	set_add(fd, &set);
+	return select(fd + 1, NULL, &set, NULL, &tv) == 1;
+}
+
+static ssize_t
+stdio_send(struct end *e, const void *p, size_t n)
+{
+	const char *s = p;
+	size_t done = 0, k;
+	ssize_t r;
+
+	while (done < n) {
+		if (!fd_writable(e->wfd)) {
+			errno = EAGAIN;
+			r = -1;
+		} else if ((r = send(e->wfd, s + done, n - done,
+		    MSG_DONTWAIT | MSG_NOSIGNAL)) == -1 && errno == ENOTSOCK) {
+			k = n - done < PIPE_BUF ? n - done : PIPE_BUF;
+			r = write(e->wfd, s + done, k);
+		}
+		if (r == -1)
+			return done > 0 ? (ssize_t)done : -1;
+		done += (size_t)r;
+	}
+	return (ssize_t)done;
+}
+
+/* Leaves /dev/null in stdout's place, so that nothing else gets its number. */
+static int
+stdio_finish(struct end *e)
+{
+	int fd, r, error;
+
+	(void)shutdown(e->wfd, SHUT_WR);	/* stdin may be the same socket */
+	loop_forget(e->wfd);
+	r = close(e->wfd);
+	error = errno;
+	if ((fd = open("/dev/null", O_WRONLY)) != -1 && fd != e->wfd) {
+		dup2(fd, e->wfd);
+		close(fd);
+	}
+	e->wfd = -1;
+	errno = error;
+	return r;
+}
+
+static const struct carrier stdio = {
+	"stdio", stdio_recv, stdio_send, stdio_finish, 0
+};
+
+/* ---- ends and flows --------------------------------------------------------------- */
+
+/*
+ * Invariant: nothing is read from an end while its peer owes bytes to the
+ * other side, so what is kept is bounded by one read, an idle tunnel owns no
+ * buffer, and a stalled reader stops the sender.
+ */
+static int
+end_hungry(const struct end *e)
+{
+	if (e->eof)
+		return 0;
+	if (e->peer != NULL)
+		return e->peer->out.len == 0 && e->peer->error == 0;
+	return !e->deaf && e->out.len == 0 && e->in.len < INPUT_MAX;
+}
+
+static unsigned
+end_want(void *arg, int fd)
+{
+	struct end *e = arg;
+	unsigned want = 0;
+
+	if (fd == e->rfd && end_hungry(e))
+		want |= WANT_READ;
+	if (fd == e->wfd && e->out.len > 0)
+		want |= WANT_WRITE;
+	return want;
+}
+
+static void
+end_break(struct end *e, int error)
+{
+	if (e->error == 0)
+		e->error = error;
+	buf_free(&e->out);
+	e->steps->broken(e->owner, e);
+}
+
+/*
+ * A send failed.  What the other side had sent before may still be there to
+ * be read (a server that answers early and closes): the flow from this end
+ * goes on until it ends, then the end is broken.
+ */
+static void
+end_lose(struct end *e, int error)
+{
+	e->lost = 1;
+	if (!e->carrier->survives || e->eof || e->peer == NULL) {
+		end_break(e, error);
+		return;
+	}
+	e->error = error;
+	buf_free(&e->out);
+}
+
+/* Sends what is owed, then tells our end to the other side. */
+static void
+end_flush(struct end *e)
+{
+	ssize_t n;
+
+	while (e->out.len > 0) {
+		n = e->carrier->send(e, e->out.p + e->out.off, e->out.len);
+		if (n == -1) {
+			if (errno != EAGAIN && errno != EWOULDBLOCK &&
+			    errno != EINTR)
+				end_lose(e, errno);
+			return;
+		}
+		buf_take(&e->out, (size_t)n);
+		e->active = loop_now();
+	}
+	if (e->finish && !e->finished) {
+		e->finished = 1;
+		if (e->carrier->finish(e) == -1) {
+			end_lose(e, errno);
+			return;
+		}
+	}
+	if (e->peer == NULL)
+		e->steps->sent(e->owner, e);
+	else if (e->finished && e->peer->finished)
+		e->steps->done(e->owner, e);
+}
+
+/* Sends at once what goes; only the rest is kept.  -1: the end is lost. */
+static int
+end_put(struct end *e, const unsigned char *p, size_t n)
+{
+	ssize_t r = 0;
+
+	if (e->error != 0)
+		return -1;
+	if (e->out.len == 0) {
+		r = e->carrier->send(e, p, n);
+		if (r == -1) {
+			if (errno != EAGAIN && errno != EWOULDBLOCK &&
+			    errno != EINTR) {
+				end_lose(e, errno);
+				return -1;
+			}
+			r = 0;
+		}
+	}
+	if (buf_put(&e->out, p + r, n - (size_t)r) == -1) {
+		end_break(e, errno);
+		return -1;
+	}
+	return 0;
+}
+
+static void
+end_eof(struct end *e)
+{
+	if (e->error != 0) {
+		end_break(e, e->error);
+		return;
+	}
+	e->eof = 1;
+	if (e->peer != NULL)
+		end_finish(e->peer);
+	else
+		e->steps->input(e->owner, e);
+}
+
+static void
+end_read(struct end *e)
+{
+	static unsigned char chunk[CHUNK];
+	ssize_t n;
+
+	n = e->carrier->recv(e, chunk,
+	    e->peer != NULL ? sizeof(chunk) : INPUT_MAX - e->in.len);
+	if (n == -1) {
+		if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+			end_break(e, errno);
+		return;
+	}
+	e->active = loop_now();
+	if (n == 0) {
+		end_eof(e);
+	} else if (e->peer != NULL) {
+		e->got += (uint64_t)n;
+		end_put(e->peer, chunk, (size_t)n);
+	} else if (buf_put(&e->in, chunk, (size_t)n) == -1) {
+		end_break(e, errno);
+	} else {
+		e->peeked = e->exact ? (unsigned)n : 0;
+		e->steps->input(e->owner, e);
+	}
+}
+
+static void
+end_ready(void *arg, int fd, unsigned what)
+{
+	struct end *e = arg;
+
+	if (what & WANT_WRITE)
+		end_flush(e);
+	/* Whoever was told by that may have closed this end. */
+	if (what & WANT_READ && fd == e->rfd && end_hungry(e))
+		end_read(e);
+}
+
+static const struct watcher end_watcher = { end_want, end_ready };
+
+static void
+end_init(struct end *e, const struct carrier *c, int rfd, int wfd,
+    const struct steps *steps, void *owner)
+{
+	memset(e, 0, sizeof(*e));
+	e->carrier = c;
+	e->rfd = rfd;
+	e->wfd = wfd;
+	e->steps = steps;
+	e->owner = owner;
+	e->active = loop_now();
+	/* Both are below FD_SETSIZE: accepted, connected or standard. */
+	(void)loop_watch(rfd, &end_watcher, e);
+	(void)loop_watch(wfd, &end_watcher, e);
+}
+
+void
+end_socket(struct end *e, int fd, const struct steps *steps, void *owner)
+{
+	end_init(e, &tcp, fd, fd, steps, owner);
+}
+
+void
+end_stdio(struct end *e, const struct steps *steps, void *owner)
+{
+	end_init(e, &stdio, STDIN_FILENO, STDOUT_FILENO, steps, owner);
+	e->deaf = 1;
+}
+
+void
+end_send(struct end *e, const void *p, size_t n)
+{
+	(void)end_put(e, p, n);
+}
+
+void
+end_finish(struct end *e)
+{
+	e->finish = 1;
+	if (e->error == 0)
+		end_flush(e);
+}
+
+/* What an owner left of from's input is the first that to gets. */
+static void
+end_pour(struct end *from, struct end *to)
+{
+	struct buf in = from->in;
+
+	memset(&from->in, 0, sizeof(from->in));
+	from->got = in.len;
+	if (in.len == 0 || end_put(to, in.p + in.off, in.len) == 0)
+		if (from->eof)
+			end_finish(to);
+	buf_free(&in);
+}
+
+void
+end_link(struct end *a, struct end *b)
+{
+	a->peer = b;
+	b->peer = a;
+	end_pour(a, b);
+	if (a->peer == b)		/* not closed by its owner meanwhile */
+		end_pour(b, a);
+}
+
+int
+end_failed(struct end *e)
+{
+	socklen_t len = sizeof(e->error);
+
+	return e->error != 0 || (e->carrier == &tcp && getsockopt(e->rfd,
+	    SOL_SOCKET, SO_ERROR, &e->error, &len) == 0 && e->error != 0);
+}
+
+void
+end_keep(struct end *e, size_t n)
+{
+	unsigned char trash[INPUT_MAX];
+	size_t real = e->in.len - e->peeked;
+
+	if (!e->exact)
+		return;
+	/* They were there a moment ago, and nobody else reads them. */
+	if (n > real && recv(e->rfd, trash, n - real, 0) == -1)
+		end_break(e, errno);
+	e->in.len = (unsigned)n;
+	e->peeked = 0;
+}
+
+void
+end_close(struct end *e)
+{
+	if (e->carrier == NULL)
+		return;
+	if (e->rfd != -1)
+		fd_close(e->rfd);
+	if (e->wfd != -1 && e->wfd != e->rfd)
+		fd_close(e->wfd);
+	e->rfd = e->wfd = -1;
+	if (e->peer != NULL)
+		e->peer->peer = NULL;
+	e->peer = NULL;
+	buf_free(&e->in);
+	buf_free(&e->out);
+}
+
+void
+end_reset(struct end *e)
+{
+	static const struct linger hard = { 1, 0 };
+
+	if (e->carrier == &tcp && e->rfd != -1)
+		(void)setsockopt(e->rfd, SOL_SOCKET, SO_LINGER, &hard,
+		    sizeof(hard));
+	end_close(e);
+}
+
+int
+end_release(struct end *e)
+{
+	int fd = e->rfd;
+
+	loop_forget(fd);
+	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	e->rfd = e->wfd = -1;
+	return fd;
+}
+
+/* ---- look-ups -------------------------------------------------------------------- */
+
+/*
+ * getaddrinfo() blocks, so a small process of its own, best started before
+ * any socket is open, forks once for each question.  A question is a datagram
+ * with one end of a socket pair beside it; the answer, or nothing, comes out
+ * of the other, which is closed to cancel the question.  The helper ends when
+ * the last of us is gone: it holds the read end of a pipe of ours.
+ */
+struct question {
+	char		 host[HOST_MAX + 1];
+	int		 family;
+	unsigned	 secs;
+};
+
+struct answer {
+	int		 error;		/* getaddrinfo's */
+	int		 n;
+	union addr	 addr[ADDRS_MAX];
+};
+
+static int helper_sock = -1, helper_life = -1;
+static pid_t helper_pid = -1;
+
+static void
+lookup_answer(const struct question *q, int fd)
+{
+	struct addrinfo hints, *res = NULL, *ai;
+	struct answer a;
+
+	alarm(q->secs);
+	memset(&a, 0, sizeof(a));
+	memset(&hints, 0, sizeof(hints));
+	hints.ai_family = q->family;
+	hints.ai_socktype = SOCK_STREAM;
+	a.error = getaddrinfo(q->host, NULL, &hints, &res);
+	for (ai = res; a.error == 0 && ai != NULL; ai = ai->ai_next)
+		if (a.n < ADDRS_MAX && (ai->ai_family == AF_INET ||
+		    ai->ai_family == AF_INET6))
+			addr_copy(&a.addr[a.n++], ai->ai_addr);
+	/* The buffer is empty and takes it in one piece. */
+	(void)!write(fd, &a, sizeof(a));
+	_exit(0);
+}
+
+static void
+on_child(int sig)
+{
+	(void)sig;			/* pselect() returns, that is all */
+}
+
+/* Who is answering, and where to; the asker hangs up to cancel it. */
+static struct lookup {
+	pid_t	 pid;
+	int	 fd;
+} lookups[LOOKUPS_MAX];
+static int nlookups;
+
+/* Takes one question and starts a process that answers it. */
+static void
+lookup_fork(int sock)
+{
+	struct question q;
+	struct lookup *l = &lookups[nlookups];
+	char c;
+
+	if (fd_recv(sock, &l->fd, &q, sizeof(q)) != sizeof(q) || l->fd == -1)
+		return;
+	q.host[HOST_MAX] = '\0';
+	/* It may have hung up while the question waited. */
+	if (recv(l->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) != 0) {
+		if ((l->pid = fork()) == 0)
+			lookup_answer(&q, l->fd);
+		if (l->pid != -1) {
+			nlookups++;
+			return;
+		}
+	}
+	close(l->fd);
+}
+
+/* Buries those who are done, and ends those whose asker hung up. */
+static void
+lookup_reap(const fd_set *hungup)
+{
+	pid_t pid;
+	int i;
+
+	for (i = 0; i < nlookups; i++)
+		if (set_has(lookups[i].fd, hungup))
+			kill(lookups[i].pid, SIGKILL);
+	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+		for (i = 0; i < nlookups; i++)
+			if (lookups[i].pid == pid) {
+				close(lookups[i].fd);
+				lookups[i] = lookups[--nlookups];
+				break;
+			}
+}
+
+static void
+lookup_serve(int sock, int life)
+{
+	sigset_t child, open_mask;
+	struct sigaction sa;
+	fd_set set;
+	int i, top;
+
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = on_child;
+	sigaction(SIGCHLD, &sa, NULL);
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &child, &open_mask);
+	sigdelset(&open_mask, SIGCHLD);
+	for (;;) {
+		FD_ZERO(&set);
+		set_add(life, &set);
+		top = life;
+		if (nlookups < LOOKUPS_MAX)
+			set_add(sock, &set);
+		if (sock > top)
+			top = sock;
+		for (i = 0; i < nlookups; i++) {
+			set_add(lookups[i].fd, &set);
+			if (lookups[i].fd > top)
+				top = lookups[i].fd;
+		}
+		if (pselect(top + 1, &set, NULL, NULL, NULL, &open_mask) == -1)
+			FD_ZERO(&set);
+		if (set_has(life, &set))
+			break;
+		lookup_reap(&set);
+		if (set_has(sock, &set) && nlookups < LOOKUPS_MAX)
+			lookup_fork(sock);
+	}
+	for (i = 0; i < nlookups; i++)
+		kill(lookups[i].pid, SIGKILL);
+	_exit(0);
+}
+
+/* The helper keeps nothing of ours open but its two descriptors. */
+static void
+lookup_child(int sock, int life)
+{
+	int fd, limit = loop_limit();
+
+	for (fd = 0; fd < limit; fd++)
+		if (fd != sock && fd != life)
+			close(fd);
+	fd_sane();
+	lookup_serve(sock, life);
+}
+
+int
+lookup_init(void)
+{
+	int sock[2], life[2], error;
+
+	if (helper_sock != -1) {
+		close(helper_sock);
+		close(helper_life);
+		helper_sock = -1;
+		(void)waitpid(helper_pid, NULL, WNOHANG);
+	}
+	if (socketpair(AF_UNIX, SOCK_DGRAM, 0, sock) == -1)
+		return -1;
+	if (pipe(life) == -1) {
+		error = errno;
+		close(sock[0]);
+		close(sock[1]);
+		errno = error;
+		return -1;
+	}
+	if ((helper_pid = fork()) == 0)
+		lookup_child(sock[1], life[0]);
+	error = errno;
+	close(sock[1]);
+	close(life[0]);
+	if (helper_pid == -1) {
+		close(sock[0]);
+		close(life[1]);
+		errno = error;
+		return -1;
+	}
+	fd_flags(sock[0]);
+	fd_flags(life[1]);
+	helper_sock = sock[0];
+	helper_life = life[1];
+	return 0;
+}
+
+/* ---- connecting (RFC 8305) --------------------------------------------------------- */
+
+struct dial {
+	const struct dialer *dialer;
+	void		*owner;
+	struct timer	 timer;		/* the next address, or the report */
+	struct grave	 grave;
+	struct question	 question;
+	unsigned	 port;
+	int		 lookup;	/* where the answer comes from */
+	int		 asked;		/* times that the helper was asked */
+	int		 n, next;	/* addresses; the next to try */
+	int		 pending;	/* attempts under way */
+	enum dial_error	 error;
+	int		 code;
+	union addr	 addr[ADDRS_MAX];
+	int		 fd[ADDRS_MAX];
+};
+
+static void	dial_next(void *);
+static void	dial_ask(void *);
+
+static void
+dial_drop(struct dial *d)
+{
+	int i;
+
+	timer_stop(&d->timer);
+	if (d->lookup != -1)
+		fd_close(d->lookup);
+	for (i = 0; i < d->next; i++)
+		if (d->fd[i] != -1)
+			fd_close(d->fd[i]);
+}
+
+void
+dial_cancel(struct dial *d)
+{
+	dial_drop(d);
+	loop_bury(&d->grave, free, d);
+}
+
+int
+dial_looking(const struct dial *d)
+{
+	return d->lookup != -1;
+}
+
+static void
+dial_end(struct dial *d, int fd)
+{
+	dial_cancel(d);
+	d->dialer->done(d->owner, fd, d->error, d->code);
+}
+
+static void
+dial_report(void *arg)
+{
+	dial_end(arg, -1);
+}
+
+/* Reports from the loop, so that done() never comes before dial_start() ends. */
+static void
+dial_fail(struct dial *d, enum dial_error error, int code)
+{
+	d->error = error;
+	d->code = code;
+	timer_set(&d->timer, 0, dial_report, d);
+}
+
+/* Returns a connecting socket, or -1 with errno. */
+static int
+dial_socket(const union addr *a)
+{
+	int fd, error;
+
+	if ((fd = socket(a->sa.sa_family, SOCK_STREAM, 0)) == -1)
+		return -1;
+	fd_flags(fd);
+	fd_tcp(fd);
+	if (fd >= FD_SETSIZE)
+		errno = EMFILE;
+	else if ((reach.source.sa.sa_family == AF_UNSPEC || bind(fd,
+	    &reach.source.sa, addr_len(&reach.source)) == 0) &&
+	    (connect(fd, &a->sa, addr_len(a)) == 0 || errno == EINPROGRESS ||
+	    errno == EINTR))
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+static unsigned
+dial_want(void *arg, int fd)
+{
+	struct dial *d = arg;
+
+	return fd == d->lookup ? WANT_READ : WANT_WRITE;
+}
+
+static void
+dial_ready(void *arg, int fd, unsigned what)
+{
+	struct dial *d = arg;
+	socklen_t len = sizeof(d->code);
+	int i;
+
+	(void)what;
+	for (i = 0; d->fd[i] != fd; i++)
+		;
+	d->fd[i] = -1;
+	d->pending--;
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &d->code, &len) == -1)
+		d->code = errno;
+	if (d->code == 0) {
+		loop_forget(fd);
+		d->error = DIAL_OK;
+		dial_end(d, fd);
+		return;
+	}
+	fd_close(fd);
+	d->error = DIAL_CONNECT;
+	dial_next(d);
+}
+
+static const struct watcher dial_watcher = { dial_want, dial_ready };
+
+/*
+ * Tries the next address; the attempts before it go on (RFC 8305, 5).  Out of
+ * descriptors, those that are under way are all that there will be.
+ */
+static void
+dial_next(void *arg)
+{
+	struct dial *d = arg;
+	int fd, full;
+
+	timer_stop(&d->timer);
+	while (d->next < d->n) {
+		fd = dial_socket(&d->addr[d->next]);
+		d->fd[d->next++] = fd;
+		if (fd != -1) {
+			(void)loop_watch(fd, &dial_watcher, d);
+			d->pending++;
+			if (d->next < d->n)
+				timer_set(&d->timer, RECONNECT_MS, dial_next,
+				    d);
+			return;
+		}
+		full = errno == EMFILE || errno == ENFILE || errno == ENOBUFS;
+		d->error = full ? DIAL_FULL : DIAL_CONNECT;
+		d->code = errno;
+	}
+	if (d->pending == 0)
+		dial_fail(d, d->error, d->code);
+}
+
+/* Families take turns, the first address's first (RFC 8305, 4). */
+static void
+dial_interleave(struct dial *d)
+{
+	union addr a;
+	int i, k;
+
+	for (i = 1; i < d->n; i++) {
+		for (k = i; k < d->n; k++)
+			if (d->addr[k].sa.sa_family !=
+			    d->addr[i - 1].sa.sa_family)
+				break;
+		if (k == d->n)
+			return;
+		a = d->addr[k];
+		memmove(&d->addr[i + 1], &d->addr[i],
+		    (size_t)(k - i) * sizeof(a));
+		d->addr[i] = a;
+	}
+}
+
+/* Whether an address can be reached the way that -4, -6 and -s want. */
+static int
+dial_reachable(const union addr *a)
+{
+	int family = a->sa.sa_family;
+
+	return (reach.family == AF_UNSPEC || reach.family == family) &&
+	    (reach.source.sa.sa_family == AF_UNSPEC ||
+	    reach.source.sa.sa_family == family);
+}
+
+static void
+dial_resolved(struct dial *d, const union addr *a, int n)
+{
+	union addr *to;
+	int i, reachable = 0;
+
+	for (i = 0; i < n; i++) {
+		to = &d->addr[d->n];
+		*to = a[i];
+		addr_unmap(to);		/* as the kernel would */
+		if (!dial_reachable(to))
+			continue;
+		reachable = 1;
+		addr_set_port(to, d->port);
+		if (d->dialer->allow(d->owner, to))
+			d->n++;
+	}
+	dial_interleave(d);
+	if (!reachable)
+		dial_fail(d, DIAL_CONNECT, EAFNOSUPPORT);
+	else if (d->n == 0)
+		dial_fail(d, DIAL_RULE, 0);
+	else
+		dial_next(d);
+}
+
+static void
+lookup_ready(void *arg, int fd, unsigned what)
+{
+	struct dial *d = arg;
+	struct answer a;
+	ssize_t n;
+
+	(void)what;
+	n = read(fd, &a, sizeof(a));
+	if (n == -1 && (errno == EAGAIN || errno == EINTR))
+		return;
+	fd_close(fd);
+	d->lookup = -1;
+	if (n != (ssize_t)sizeof(a)) {
+		/* The helper died with the question: once more. */
+		if (d->asked < 2)
+			dial_ask(d);
+		else
+			dial_fail(d, DIAL_LOOKUP, EAI_AGAIN);
+	} else if (a.error != 0)
+		dial_fail(d, DIAL_LOOKUP, a.error);
+	else
+		dial_resolved(d, a.addr, a.n);
+}
+
+static const struct watcher lookup_watcher = { dial_want, lookup_ready };
+
+/* Sends the question.  -1: errno; EAGAIN when the helper has enough to do. */
+static int
+lookup_send(const struct question *q, int answer)
+{
+	ssize_t n = -1;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		if ((helper_sock == -1 || i > 0) && lookup_init() == -1)
+			return -1;
+		n = fd_send(helper_sock, answer, q, sizeof(*q), 0);
+		if (n != -1 || errno == EAGAIN || errno == ENOBUFS)
+			break;
+	}
+	return n == -1 ? -1 : 0;
+}
+
+static void
+dial_ask(void *arg)
+{
+	struct dial *d = arg;
+	int p[2], r, error;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) == -1) {
+		dial_fail(d, DIAL_FULL, errno);
+		return;
+	}
+	fd_flags(p[0]);
+	if ((r = loop_watch(p[0], &lookup_watcher, d)) == 0)
+		r = lookup_send(&d->question, p[1]);
+	error = errno;
+	close(p[1]);
+	if (r == 0) {
+		d->asked++;
+		d->lookup = p[0];
+		return;
+	}
+	fd_close(p[0]);
+	if (error == EAGAIN || error == ENOBUFS)
+		timer_set(&d->timer, LOOKUP_RETRY_MS, dial_ask, d);
+	else
+		dial_fail(d, DIAL_FULL, error);
+}
+
+struct dial *
+dial_start(const char *host, unsigned port, int secs,
+    const struct dialer *dialer, void *owner)
+{
+	struct dial *d;
+	union addr a;
+
+	if ((d = calloc(1, sizeof(*d))) == NULL)
+		return NULL;
+	d->dialer = dialer;
+	d->owner = owner;
+	d->port = port;
+	d->lookup = -1;
+	if (addr_literal(&a, host, port) == 0) {
+		dial_resolved(d, &a, 1);
+	} else if (reach.literals) {
+		dial_fail(d, DIAL_NAME_REFUSED, 0);
+	} else {
+		snprintf(d->question.host, sizeof(d->question.host), "%s",
+		    host);
+		d->question.family = reach.family;
+		d->question.secs = (unsigned)secs + 1;
+		dial_ask(d);
+	}
+	return d;
+}
+
+/* ---- listening ------------------------------------------------------------------------ */
+
+static unsigned
+listener_want(void *arg, int fd)
+{
+	struct listener *l = arg;
+
+	(void)fd;
+	return !l->resting && l->room() ? WANT_READ : 0;
+}
+
+static void
+listener_wake(void *arg)
+{
+	((struct listener *)arg)->resting = 0;
+}
+
+/* Out of descriptors: full means silent, the clients wait in the backlog. */
+static void
+listener_rest(struct listener *l)
+{
+	l->resting = 1;
+	timer_set(&l->rest, REST_MS, listener_wake, l);
+}
+
+static void
+listener_ready(void *arg, int lfd, unsigned what)
+{
+	struct listener *l = arg;
+	union addr peer;
+	socklen_t len;
+	int fd, i;
+
+	(void)what;
+	for (i = 0; i < ACCEPT_BATCH && l->room(); i++) {
+		len = sizeof(peer);
+		memset(&peer, 0, sizeof(peer));
+		if ((fd = accept(lfd, &peer.sa, &len)) == -1) {
+			if (errno == EMFILE || errno == ENFILE ||
+			    errno == ENOBUFS || errno == ENOMEM)
+				listener_rest(l);
+			return;
+		}
+		if (fd >= FD_SETSIZE) {
+			close(fd);
+			listener_rest(l);
+			return;
+		}
+		fd_flags(fd);
+		fd_tcp(fd);
+		addr_unmap(&peer);
+		l->accepted(l, fd, &peer);
+	}
+}
+
+static const struct watcher listener_watcher = {
+	listener_want, listener_ready
+};
+
+int
+listener_start(struct listener *l)
+{
+	return loop_watch(l->fd, &listener_watcher, l);
+}
+
+/* Both families' address of that kind, IPv4 first; as -4 and -6 allow. */
+static int
+listen_both(union addr *a, int any)
+{
+	int n = 0;
+
+	if (reach.family != AF_INET6)
+		(void)addr_literal(&a[n++], any ? "0.0.0.0" : "127.0.0.1", 0);
+	if (reach.family != AF_INET)
+		(void)addr_literal(&a[n++], any ? "::" : "::1", 0);
+	return n;
+}
+
+int
+listen_addrs(union addr *a, const char *addr, unsigned port)
+{
+	struct addrinfo hints, *res, *ai;
+	int n = 0, i;
+
+	memset(a, 0, LISTEN_ADDRS * sizeof(*a));
+	if (addr == NULL || addr[0] == '\0' || strcmp(addr, "*") == 0)
+		n = listen_both(a, addr != NULL);
+	else {
+		memset(&hints, 0, sizeof(hints));
+		hints.ai_family = reach.family;
+		hints.ai_socktype = SOCK_STREAM;
+		hints.ai_flags = AI_PASSIVE |
+		    (reach.literals ? AI_NUMERICHOST : 0);
+		if (getaddrinfo(addr, NULL, &hints, &res) != 0)
+			return 0;
+		for (ai = res; ai != NULL && n < LISTEN_ADDRS; ai = ai->ai_next)
+			addr_copy(&a[n++], ai->ai_addr);
+		freeaddrinfo(res);
+	}
+	for (i = 0; i < n; i++)
+		addr_set_port(&a[i], port);
+	return n;
+}
+
+/* A socket that listens at a, whose port 0 becomes the real one. */
+static int
+listen_socket(union addr *a)
+{
+	static const int on = 1;
+	socklen_t len = sizeof(*a);
+	int fd, error;
+
+	if ((fd = socket(a->sa.sa_family, SOCK_STREAM, 0)) == -1)
+		return -1;
+	fd_flags(fd);
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (a->sa.sa_family == AF_INET6)
+		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on,
+		    sizeof(on));
+	if (bind(fd, &a->sa, addr_len(a)) == 0 && listen(fd, BACKLOG) == 0 &&
+	    getsockname(fd, &a->sa, &len) == 0)
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+static void
+listen_undo(struct listener **tail)
+{
+	struct listener *l;
+
+	while ((l = *tail) != NULL) {
+		*tail = l->next;
+		close(l->fd);
+		free(l);
+	}
+}
+
+/* Errors that mean that this machine has no such family. */
+static int
+family_missing(int error)
+{
+	return error == EAFNOSUPPORT || error == EPROTONOSUPPORT ||
+	    error == EADDRNOTAVAIL;
+}
+
+/* Opens all of a[0..n), whose ports become the real ones. */
+static int
+listen_all(struct listener **tail, union addr *a, int n, int optional,
+    union addr *failed)
+{
+	struct listener *l, **next = tail;
+	unsigned port = 0;
+	int i, fd, error = 0;
+
+	for (i = 0; i < n; i++) {
+		if (port != 0)
+			addr_set_port(&a[i], port);
+		if ((fd = listen_socket(&a[i])) == -1) {
+			error = errno;
+			*failed = a[i];
+			if (optional && family_missing(error))
+				continue;
+			break;
+		}
+		port = addr_port(&a[i]);
+		if ((l = calloc(1, sizeof(*l))) == NULL) {
+			close(fd);
+			error = errno;
+			break;
+		}
+		l->fd = fd;
+		l->addr = a[i];
+		*next = l;
+		next = &l->next;
+	}
+	if (i == n && *tail != NULL)
+		return 0;
+	listen_undo(tail);
+	errno = error;
+	return -1;
+}
+
+int
+listen_open(struct listener **list, const char *addr, unsigned port,
+    union addr *failed)
+{
+	union addr a[LISTEN_ADDRS];
+	int n, tries;
+
+	while (*list != NULL)
+		list = &(*list)->next;
+	/* A port that is free in one family may be taken in the other. */
+	for (tries = 0; tries < 16; tries++) {
+		if ((n = listen_addrs(a, addr, port)) == 0) {
+			errno = EADDRNOTAVAIL;
+			return -1;
+		}
+		if (listen_all(list, a, n, n > 1, failed) == 0)
+			return 0;
+		if (port != 0 || errno != EADDRINUSE)
+			break;
+	}
+	return -1;
+}
+
+/* ---- the terminal ------------------------------------------------------------------------ */
+
+static volatile sig_atomic_t tty_signal;
+
+static void
+on_tty_signal(int sig)
+{
+	tty_signal = sig;
+}
+
+static const int tty_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP };
+#define TTY_SIGNALS	(sizeof(tty_signals) / sizeof(tty_signals[0]))
+
+/* One line without echo; the terminal is as before on return.  -1: errno. */
+static int
+tty_line(int fd, const char *prompt, char *line, size_t size)
+{
+	struct termios old, quiet;
+	size_t n = 0;
+	ssize_t r;
+	char c;
+
+	if (tcgetattr(fd, &old) == -1)
+		return -1;
+	quiet = old;
+	quiet.c_lflag &= ~(tcflag_t)(ECHO | ECHONL);
+	if (tcsetattr(fd, TCSAFLUSH, &quiet) == -1)
+		return -1;
+	(void)!write(fd, prompt, strlen(prompt));
+	while ((r = read(fd, &c, 1)) == 1 && c != '\n' && c != '\r')
+		if (n + 1 < size)
+			line[n++] = c;
+	line[n] = '\0';
+	if (r == 0 && n == 0)
+		r = -1, errno = EIO;
+	(void)tcsetattr(fd, TCSAFLUSH, &old);
+	(void)!write(fd, "\n", 1);
+	return r == -1 ? -1 : 0;
+}
+
+int
+tty_password(const char *prompt, char *line, size_t size)
+{
+	struct sigaction sa, old[TTY_SIGNALS];
+	size_t i;
+	struct timer *t;
+	int64_t asked;
+	int fd, r, error;
+
+	if ((fd = open("/dev/tty", O_RDWR | O_NOCTTY)) == -1)
+		return -1;
+	time_update();
+	asked = now;
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = on_tty_signal;
+	do {
+		tty_signal = 0;
+		for (i = 0; i < TTY_SIGNALS; i++) {
+			sigaction(tty_signals[i], NULL, &old[i]);
+			if (old[i].sa_handler != SIG_IGN)
+				sigaction(tty_signals[i], &sa, NULL);
+		}
+		r = tty_line(fd, prompt, line, size);
+		error = errno;
+		for (i = 0; i < TTY_SIGNALS; i++)
+			sigaction(tty_signals[i], &old[i], NULL);
+		/* Ends us, or stops us until somebody says fg. */
+		if (tty_signal != 0)
+			raise(tty_signal);
+	} while (r == -1 && error == EINTR && tty_signal != 0);
+	close(fd);
+	/* The time that a person takes counts against no deadline. */
+	time_update();
+	for (t = timers.next; t != &timers; t = t->next)
+		t->at += now - asked;
+	errno = error;
+	return r;
+}

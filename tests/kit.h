@@ -1,0 +1,215 @@
+/*
+ * Copyright (c) 2026 the httptun authors
+ *
+ * Permission to use, copy, modify, and distribute this software for any
+ * purpose with or without fee is hereby granted, provided that the above
+ * copyright notice and this permission notice appear in all copies.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES
+ * WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF
+ * MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR
+ * ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES
+ * WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ * ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF
+ * OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
+ */
+
+/*
+ * What the system tests share: processes, sockets on loopback, patterned
+ * streams, files.  Whatever is not as a function expects, or takes longer
+ * than kit_patience(), fails the running test with the last steps and the
+ * stderr of every process.  A test frees nothing itself: kit_teardown() ends
+ * its processes, closes its descriptors and removes its files.
+ *
+ *	static const struct CMUnitTest tests[] = { KIT_TEST(a), KIT_TEST(b) };
+ */
+
+#ifndef KIT_H
+#define KIT_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <cmocka.h>
+
+#define KIT_TEST(f)	cmocka_unit_test_setup_teardown(f, kit_setup, \
+			    kit_teardown)
+#define KIT_COUNT(a)	(sizeof(a) / sizeof((a)[0]))
+
+int	 kit_setup(void **);
+int	 kit_teardown(void **);
+
+/* fail the test, with the last steps and every process's stderr */
+void	 kit_fail(const char *, ...)
+	    __attribute__((format(printf, 1, 2), noreturn));
+/* a line for the trace of last steps */
+void	 kit_note(const char *, ...) __attribute__((format(printf, 1, 2)));
+/* how long, in ms, anything may take before the test fails */
+int	 kit_patience(void);
+/* monotonic milliseconds */
+int64_t	 kit_now(void);
+/* the binary is a sanitizer's: its memory says nothing (prints why) */
+int	 kit_sanitized(void);
+/* printf into memory that lives until the test's end */
+const char *kit_str(const char *, ...) __attribute__((format(printf, 1, 2)));
+
+
+/* Processes. */
+
+/* what a child's stdin, stdout or stderr is; a number above 0 is a descriptor
+ * of ours, which it gets a copy of */
+#define KIT_PIPE	0
+#define KIT_NULL	(-1)
+#define KIT_CLOSED	(-2)
+#define KIT_SOCK	(-3)	/* stream socketpair; one for stdin and stdout
+				 * when both are this */
+
+struct kit_opt {
+	int			 in;
+	int			 out;
+	int			 err;
+	const char *const	*env;	/* "NAME=value", ..., NULL */
+	int			 newsid;	/* lead a new session */
+	int			 tty;	/* > 0: its controlling terminal */
+};
+
+struct kit_proc {
+	pid_t	 pid;
+	int	 in;		/* our end of its stdin, or -1 */
+	int	 out;		/* our end of its stdout, or -1 */
+	int	 err;		/* our end of its stderr, or -1 */
+	int	 reaped;
+	int	 status;	/* once reaped: exit status, or -signal */
+	size_t	 errlen;
+	char	 errbuf[65536];	/* stderr so far, always a string */
+};
+
+/* the binary under test */
+const char *kit_binary(void);
+/* start the binary with these arguments (NULL ends them); opt may be NULL */
+struct kit_proc *kit_httptun(const struct kit_opt *, ...);
+/* start any program: argv[0] is looked up in PATH */
+struct kit_proc *kit_start(const struct kit_opt *, const char *, ...);
+struct kit_proc *kit_startv(const struct kit_opt *, const char *const *);
+/* stderr so far */
+const char *kit_err(struct kit_proc *);
+/* wait until stderr has this text */
+void	 kit_err_wait(struct kit_proc *, const char *);
+/* the whole stderr must be, or must have, this text */
+void	 kit_err_is(struct kit_proc *, const char *);
+void	 kit_err_has(struct kit_proc *, const char *);
+/* port of the n-th (from 0) "httptun: listening on ADDR PORT", waiting */
+unsigned kit_listening(struct kit_proc *, int);
+/* wait for the end: exit status, or -signal */
+int	 kit_wait(struct kit_proc *);
+/* wait for the end, which must have this status (or -signal) */
+void	 kit_exits(struct kit_proc *, int);
+/* is it still running? */
+int	 kit_alive(struct kit_proc *);
+/* wait until it has taken up all there is and rests, or has ended: a process
+ * that spins fails here */
+void	 kit_idle(struct kit_proc *);
+/* kill if need be, reap, close its descriptors, forget it */
+void	 kit_done(struct kit_proc *);
+
+/* facts of a process */
+int	 kit_fds(pid_t);
+int	 kit_children(pid_t);
+long	 kit_status(pid_t, const char *);	/* "VmHWM", "VmRSS": KiB */
+
+
+/* Sockets on loopback; family is AF_INET or AF_INET6. */
+
+int	 kit_listen(int, unsigned *);
+/* the same with this SO_RCVBUF on what it accepts, 0 for the default */
+int	 kit_listen_buf(int, unsigned *, int);
+/* a port where connecting gets no answer at all */
+void	 kit_blackhole(unsigned *);
+/* a port where connecting is refused (as nobody listens any more) */
+unsigned kit_nobody(int);
+int	 kit_connect(int, unsigned);
+/* the same with these SO_SNDBUF and SO_RCVBUF, 0 for the default */
+int	 kit_connect_buf(int, unsigned, int, int);
+int	 kit_accept(int);
+/* nobody has connected (up to now: call it when the process has ended) */
+void	 kit_untouched(int);
+
+void	 kit_send(int, const void *, size_t);
+void	 kit_puts(int, const char *);
+/* exactly n bytes */
+void	 kit_recv(int, void *, size_t);
+/* exactly these bytes come next */
+void	 kit_expect(int, const char *);
+/* up to and with the marker, nothing after it is read; a string, its length */
+size_t	 kit_until(int, char *, size_t, const char *);
+/* a message's head, with its empty line */
+size_t	 kit_head(int, char *, size_t);
+/* all up to the end of file; a string, its length */
+size_t	 kit_slurp(int, char *, size_t);
+/* the end of file comes next */
+void	 kit_eof(int);
+/* a reset comes next */
+void	 kit_expect_reset(int);
+/* a reset comes, after whatever bytes */
+void	 kit_until_reset(int);
+/* nothing at all comes in so many ms */
+void	 kit_silent(int, int);
+/* end the sending side of a socket, or close a pipe: the number stays taken
+ * (by /dev/null), so that nothing is closed twice */
+void	 kit_half_close(int);
+/* close, but the number stays taken (by /dev/null) */
+void	 kit_drop(int);
+/* reset the connection and close the descriptor */
+void	 kit_reset(int);
+/* wait until poll(2) reports one of these events; what is for the message */
+void	 kit_poll(int, short, const char *);
+void	 kit_nonblock(int, int);
+
+
+/* Patterned streams: each seed another one, each position another byte. */
+
+void	 kit_fill(void *, size_t, unsigned, uint64_t);
+/* fails unless these are the stream's bytes at this offset */
+void	 kit_check(const void *, size_t, unsigned, uint64_t);
+
+enum kit_dir { KIT_OUT, KIT_IN };
+
+struct kit_stream {
+	int		 fd;
+	enum kit_dir	 dir;		/* as the test sees it */
+	uint64_t	 bytes;		/* how many to send or to receive */
+	unsigned	 seed;
+	int		 end;		/* OUT: half-close then, IN: the end
+					 * of file must come then */
+	uint64_t	 done;
+};
+
+/* move all streams at once; fails when nothing moves any more */
+void	 kit_pump(struct kit_stream *, size_t);
+/* send of a stream's bytes what goes until nothing has gone for so many ms */
+void	 kit_stuff(struct kit_stream *, int);
+
+
+/* Files, in a directory that the test's end removes. */
+
+/* the path of such a name; the file need not be there */
+const char *kit_path(const char *);
+/* write a file of that name and mode; its path */
+const char *kit_file(const char *, mode_t, const char *);
+
+
+/* What is left of a connection or a tunnel. */
+
+/* how many processes descend from this one; their first pids, if wanted */
+int	 kit_family(pid_t, pid_t *, int);
+/* kit_idle() for so many processes that work together */
+void	 kit_idle_all(const pid_t *, int);
+/* wait until the process has gone, reaped or not */
+void	 kit_gone(pid_t);
+/* wait until it has so many descriptors and descendants again */
+void	 kit_settles(struct kit_proc *, int, int);
+
+#endif

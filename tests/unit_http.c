@@ -1,0 +1,2390 @@
+/*
+ * Copyright (c) 2026 the httptun authors
+ *
+ * Permission to use, copy, modify, and distribute this software for any
+ * purpose with or without fee is hereby granted, provided that the above
+ * copyright notice and this permission notice appear in all copies.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES
+ * WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF
+ * MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR
+ * ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES
+ * WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ * ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF
+ * OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
+ */
+
+/*
+ * http.c in memory.  Every parser's input is cut at every byte and lies
+ * against a page that cannot be read, so that a look too far is a crash, and
+ * whatever was judged early has to be judged the same when all is there.
+ */
+
+#define _DEFAULT_SOURCE			/* MAP_ANONYMOUS */
+
+#include "../http.c"
+
+#include <sys/mman.h>
+#include <setjmp.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define COUNT(a)	(sizeof(a) / sizeof((a)[0]))
+#define BYTES(s)	s, sizeof(s) - 1	/* which may hold NULs */
+#define ROOM		((size_t)4 * HEAD_MAX)
+
+/* ---- memory with an end ------------------------------------------------ */
+
+static char *first, *last;	/* ROOM bytes between two unreadable pages */
+
+static int
+room_map(void **state)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	char *p;
+
+	(void)state;
+	p = mmap(NULL, ROOM + 2 * page, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return -1;
+	first = p + page;
+	last = first + ROOM;
+	return mprotect(p, page, PROT_NONE) == -1 ||
+	    mprotect(last, page, PROT_NONE) == -1 ? -1 : 0;
+}
+
+/* A copy of n bytes (NULL: n bytes to write to); the next is unreadable. */
+static char *
+at_end(const void *p, size_t n)
+{
+	if (n > ROOM)
+		fail_msg("%zu bytes do not fit", n);
+	if (p != NULL)
+		memcpy(last - n, p, n);
+	return last - n;
+}
+
+/* The same, but the one before it is. */
+static char *
+at_start(const void *p, size_t n)
+{
+	if (n > ROOM)
+		fail_msg("%zu bytes do not fit", n);
+	if (p != NULL)
+		memcpy(first, p, n);
+	return first;
+}
+
+/* Bytes for a message: not by text_escape(), which is judged here too. */
+static const char *
+show(const void *bytes, size_t n)
+{
+	static char text[2][160];
+	static int turn;
+	const unsigned char *p = bytes;
+	char *s = text[turn ^= 1], *d = s;
+
+	for (; n > 0 && d < s + sizeof(text[0]) - 8; n--, p++)
+		d += snprintf(d, 5, *p >= 0x20 && *p <= 0x7e ? "%c" :
+		    "\\x%02x", *p);
+	strcpy(d, n > 0 ? "..." : "");
+	return s;
+}
+
+static struct span
+span(const char *s)
+{
+	struct span sp;
+
+	sp.p = s;
+	sp.n = s != NULL ? strlen(s) : 0;
+	return sp;
+}
+
+/* NULL stands for a span that is absent. */
+static int
+same(struct span s, const char *want)
+{
+	if (want == NULL)
+		return s.p == NULL && s.n == 0;
+	return s.p != NULL && s.n == strlen(want) &&
+	    memcmp(s.p, want, s.n) == 0;
+}
+
+static void
+inside(struct span s, const char *p, size_t n, const char *what)
+{
+	if (s.n > 0 && (s.p < p || s.p > p + n || s.n > (size_t)(p + n - s.p)))
+		fail_msg("%s lies outside of <<%s>>", what, show(p, n));
+}
+
+/* A fixed sequence, the same on every machine. */
+static uint32_t seed;
+
+static unsigned
+chance(unsigned n)
+{
+	seed = seed * 1664525 + 1013904223;
+	return (seed >> 8) % n;
+}
+
+/* ---- bytes ------------------------------------------------------------- */
+
+static void
+test_buf(void **state)
+{
+	struct buf b = { NULL, 0, 0, 0 };
+	char want[3000], c;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(buf_put(&b, "", 0), 0);
+	assert_null(b.p);		/* nothing owns nothing */
+	for (i = 0; i < sizeof(want); i++) {
+		c = want[i] = (char)(i * 7);
+		assert_int_equal(buf_put(&b, &c, 1), 0);
+		assert_int_equal(b.len, i + 1);
+	}
+	assert_true(b.len <= b.cap);
+	assert_memory_equal(b.p + b.off, want, sizeof(want));
+	buf_take(&b, 0);
+	buf_take(&b, 1000);
+	assert_int_equal(b.len, 2000);
+	assert_memory_equal(b.p + b.off, want + 1000, 2000);
+	/* The room in front is used again. */
+	assert_int_equal(buf_put(&b, want, 1500), 0);
+	assert_int_equal(b.len, 3500);
+	assert_memory_equal(b.p + b.off, want + 1000, 2000);
+	assert_memory_equal(b.p + b.off + 2000, want, 1500);
+	buf_take(&b, 3500);
+	assert_null(b.p);
+	assert_int_equal(b.len + b.cap + b.off, 0);
+	buf_take(&b, 0);
+	buf_free(&b);
+	assert_null(b.p);
+}
+
+static void
+test_buf_fmt(void **state)
+{
+	struct buf b = { NULL, 0, 0, 0 };
+	char longer[2000];
+
+	(void)state;
+	memset(longer, 'x', sizeof(longer) - 1);
+	longer[sizeof(longer) - 1] = '\0';
+	assert_int_equal(buf_fmt(&b, "%s", ""), 0);
+	assert_int_equal(b.len, 0);
+	assert_int_equal(buf_fmt(&b, "%d-%s", 42, "a"), 0);
+	assert_int_equal(buf_fmt(&b, "%s!", longer), 0);
+	assert_int_equal(b.len, 4 + 1999 + 1);
+	assert_memory_equal(b.p + b.off, "42-a", 4);
+	assert_memory_equal(b.p + b.off + 4, longer, 1999);
+	assert_int_equal(b.p[b.off + b.len - 1], '!');
+	buf_take(&b, 4);
+	assert_int_equal(buf_fmt(&b, "%c", '?'), 0);
+	assert_int_equal(b.p[b.off], 'x');
+	assert_int_equal(b.p[b.off + b.len - 1], '?');
+	buf_free(&b);
+}
+
+static void
+test_buf_error(void **state)
+{
+	/* Not to be seen by a compiler that would warn of them. */
+	static const volatile size_t sizes[] = {
+		(size_t)INT32_MAX + 1, (size_t)INT32_MAX - 2, SIZE_MAX / 2
+	};
+	struct buf b = { NULL, 0, 0, 0 }, was;
+	size_t i, n;
+
+	(void)state;
+	assert_int_equal(buf_put(&b, "abc", 3), 0);
+	was = b;
+	for (i = 0; i < COUNT(sizes); i++) {
+		n = sizes[i];
+		errno = 0;
+		assert_int_equal(buf_put(&b, "abc", n), -1);
+		assert_int_equal(errno, ENOMEM);
+	}
+	assert_memory_equal(&b, &was, sizeof(b));
+	assert_memory_equal(b.p, "abc", 3);
+	buf_free(&b);
+}
+
+static void
+test_span_is(void **state)
+{
+	static const struct { const char *s, *t; int want; } rows[] = {
+		{ "", "", 1 }, { "a", "", 0 }, { "", "a", 0 },
+		{ "Host", "hOST", 1 }, { "Host", "Hosts", 0 },
+		{ "Hosts", "Host", 0 }, { "Host", "Hose", 0 },
+		{ "a@", "a`", 0 }, { "a[", "a{", 0 },
+	};
+	struct span s;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		s.n = strlen(rows[i].s);
+		s.p = at_end(rows[i].s, s.n);
+		if (span_is(s, rows[i].t) != rows[i].want)
+			fail_msg("'%s' and '%s'", rows[i].s, rows[i].t);
+	}
+}
+
+static void
+test_secret_equal(void **state)
+{
+	static const char *const words[] = {
+		"", "a", "b", "aa", "ab", "ba", "secret", "secres", "Secret",
+		"secretsecret", "s",
+	};
+	size_t i, k, in, kn;
+
+	(void)state;
+	for (i = 0; i < COUNT(words); i++)
+		for (k = 0; k < COUNT(words); k++) {
+			in = strlen(words[i]);
+			kn = strlen(words[k]);
+			if (secret_equal(at_end(words[i], in), in,
+			    at_start(words[k], kn), kn) != (i == k))
+				fail_msg("'%s' and '%s'", words[i], words[k]);
+		}
+	/* The lengths are told apart where one repeats the other. */
+	assert_int_equal(secret_equal("\0\0", 2, "\0", 1), 0);
+	assert_int_equal(secret_equal("\0", 1, "\0\0", 2), 0);
+	assert_int_equal(secret_equal("a\0b", 3, "a\0c", 3), 0);
+	assert_int_equal(secret_equal("a\0b", 3, "a\0b", 3), 1);
+}
+
+static void
+test_secret_wipe(void **state)
+{
+	char s[] = "xsecretx";
+
+	(void)state;
+	secret_wipe(s + 1, 6);
+	assert_memory_equal(s, "x\0\0\0\0\0\0x", 8);
+	secret_wipe(at_end(NULL, 0), 0);
+}
+
+static void
+test_text_escape(void **state)
+{
+	static const struct {
+		const char *in; size_t n; const char *out;
+	} rows[] = {
+		{ BYTES(""), "" },
+		{ BYTES("plain text ~!"), "plain text ~!" },
+		{ BYTES("a\r\nb"), "a\\x0d\\x0ab" },
+		{ BYTES("\0\x1f\x7f\x80\xff"), "\\x00\\x1f\\x7f\\x80\\xff" },
+		{ BYTES("\x1b[2J\t"), "\\x1b[2J\\x09" },
+	};
+	char *d, want[64], one;
+	size_t i, size, len, unit;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		for (size = 1; size < 40; size++) {
+			/* As much as fits, but never half an escape. */
+			for (len = 0; rows[i].out[len] != '\0'; len += unit) {
+				unit = rows[i].out[len] == '\\' ? 4 : 1;
+				if (len + unit >= size)
+					break;
+			}
+			snprintf(want, len + 1, "%s", rows[i].out);
+			d = at_end(NULL, size);
+			if (text_escape(d, size, at_start(rows[i].in,
+			    rows[i].n), rows[i].n) != len ||
+			    strcmp(d, want) != 0)
+				fail_msg("%zu: '%s', not '%s'", size, d, want);
+		}
+	for (i = 0; i < 256; i++) {
+		one = (char)i;
+		len = text_escape(want, sizeof(want), at_end(&one, 1), 1);
+		assert_int_equal(strlen(want), len);
+		if (i != '\\')
+			assert_int_equal(len, i >= 0x20 && i <= 0x7e ? 1 : 4);
+	}
+}
+
+/* What was written with a backslash must not look like what was escaped. */
+static void
+test_text_escape_backslash(void **state)
+{
+	char literal[16], escaped[16];
+
+	(void)state;
+	text_escape(escaped, sizeof(escaped), "\x07", 1);
+	text_escape(literal, sizeof(literal), "\\x07", 4);
+	assert_string_not_equal(escaped, literal);
+	text_escape(literal, sizeof(literal), "a\\b", 3);
+	assert_true(strlen(literal) >= 3);
+}
+
+static void
+test_text_number(void **state)
+{
+	static const struct {
+		const char *s; long min, max, want;
+	} rows[] = {
+		{ "", 0, 10, -1 }, { "0", 0, 10, 0 }, { "0", 1, 10, -1 },
+		{ "10", 1, 10, 10 }, { "11", 1, 10, -1 }, { "9", 1, 10, 9 },
+		{ "007", 1, 10, 7 }, { "65535", 1, 65535, 65535 },
+		{ "65536", 1, 65535, -1 }, { "+1", 0, 10, -1 },
+		{ "-1", -5, 10, -1 }, { " 1", 0, 10, -1 },
+		{ "1 ", 0, 10, -1 }, { "1a", 0, 10, -1 },
+		{ "0x1", 0, 10, -1 }, { "1.0", 0, 10, -1 },
+		{ "999999999", 0, 999999999, 999999999 },
+		{ "4294967297", 0, 10, -1 },
+		{ "18446744073709551617", 0, 10, -1 },
+		{ "99999999999999999999999999", 0, 10, -1 },
+	};
+	size_t i, n;
+	long v;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		n = strlen(rows[i].s);
+		v = text_number(at_end(rows[i].s, n), n, rows[i].min,
+		    rows[i].max);
+		if (v != rows[i].want)
+			fail_msg("'%s': %ld", rows[i].s, v);
+	}
+	assert_int_equal(text_number("1\0", 2, 0, 10), -1);
+}
+
+/* ---- heads ------------------------------------------------------------- */
+
+typedef ssize_t	parser(struct head *, const void *, size_t);
+
+static void
+head_inside(const struct head *h, const char *p, size_t n)
+{
+	size_t i;
+
+	if (h->method.n > 0) {
+		inside(h->method, p, n, "method");
+		inside(h->target, p, n, "target");
+	} else
+		inside(h->reason, p, n, "reason");
+	assert_true(h->nfields <= HEAD_FIELDS);
+	for (i = 0; i < h->nfields; i++) {
+		inside(h->field[i].name, p, n, "name");
+		inside(h->field[i].value, p, n, "value");
+	}
+}
+
+/* The cut behind k; long heads are cut where their limits are, else seldom. */
+static size_t
+next_cut(size_t k, size_t n)
+{
+	size_t step = 97;
+
+	if (n < 2048 || k < 128 || k + 128 > n ||
+	    (k > HEAD_LINE_MAX - 100 && k < HEAD_LINE_MAX + 100) ||
+	    (k > HEAD_MAX - 100 && k < HEAD_MAX + 100))
+		step = 1;
+	return step < n - k ? k + step : k + 1;
+}
+
+/*
+ * Gives a head in a growing prefix.  want > 0: 0 until that many bytes are
+ * there; want < 0: it may be said early, but nothing else and for good.
+ */
+static void
+judge(parser *parse, const char *text, size_t n, ssize_t want,
+    struct head *h)
+{
+	struct head low;
+	ssize_t r = 0, was = 0;
+	size_t k;
+	char *p;
+
+	for (k = 0; k <= n; k = next_cut(k, n)) {
+		p = at_start(text, k);
+		if ((was = parse(&low, p, k)) > 0)
+			head_inside(&low, p, (size_t)was);
+		p = at_end(text, k);
+		was = r;
+		if ((r = parse(h, p, k)) > 0)
+			head_inside(h, p, (size_t)r);
+		if (r != parse(&low, at_start(text, k), k))
+			fail_msg("<<%s>> depends on its place", show(text, n));
+		if (want > 0 && r != ((ssize_t)k < want ? 0 : want))
+			fail_msg("%zu of %zu bytes of <<%s>>: %zd, not %zd", k,
+			    n, show(text, n), r, want);
+		if (want <= 0 && r != want && (r != 0 || was != 0))
+			fail_msg("%zu of %zu bytes of <<%s>>: %zd, not %zd "
+			    "(before: %zd)", k, n, show(text, n), r, want,
+			    was);
+	}
+	if (r != want)
+		fail_msg("<<%s>>: %zd, not %zd", show(text, n), r, want);
+}
+
+/* What was parsed, on one line. */
+static const char *
+flat(const struct head *h)
+{
+	static char text[1024];
+	size_t i, n;
+
+	if (h->method.n > 0)
+		snprintf(text, sizeof(text), "%.*s %.*s 1.%d",
+		    (int)h->method.n, h->method.p, (int)h->target.n,
+		    h->target.p, h->minor);
+	else
+		snprintf(text, sizeof(text), "1.%d %d <%.*s>", h->minor,
+		    h->status, (int)h->reason.n, h->reason.p);
+	for (i = 0; i < h->nfields; i++) {
+		n = strlen(text);
+		snprintf(text + n, sizeof(text) - n, " [%.*s=%.*s]",
+		    (int)h->field[i].name.n, h->field[i].name.p,
+		    (int)h->field[i].value.n, h->field[i].value.p);
+	}
+	return text;
+}
+
+static void
+test_request_good(void **state)
+{
+	/* behind: bytes that follow the head. */
+	static const struct {
+		const char *text; size_t n, behind; const char *want;
+	} rows[] = {
+		{ BYTES("CONNECT a:1 HTTP/1.1\r\n\r\n"), 0,
+		    "CONNECT a:1 1.1" },
+		{ BYTES("CONNECT a:1 HTTP/1.0\r\nHost: a:1\r\n\r\n"), 0,
+		    "CONNECT a:1 1.0 [Host=a:1]" },
+		{ BYTES("CONNECT [::1]:1 HTTP/1.1\r\nHost: x\r\n\r\nSSH-2.0"),
+		    7, "CONNECT [::1]:1 1.1 [Host=x]" },
+		{ BYTES("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"), 18,
+		    "GET / 1.1" },
+		{ BYTES("GET / HTTP/1.1\r\n\r\n\0\n\n"), 3, "GET / 1.1" },
+		{ BYTES("GET / HTTP/1.1\r\n\r\n\r\n\r\n"), 4, "GET / 1.1" },
+		{ BYTES("\r\nGET / HTTP/1.1\r\n\r\n"), 0, "GET / 1.1" },
+		{ BYTES("\r\n\r\nGET / HTTP/1.1\r\n\r\n"), 0, "GET / 1.1" },
+		{ BYTES("get * HTTP/1.9\r\n\r\n"), 0, "get * 1.9" },
+		{ BYTES("!#$%&'*+-.^_`|~09azAZ x HTTP/1.1\r\n\r\n"), 0,
+		    "!#$%&'*+-.^_`|~09azAZ x 1.1" },
+		{ BYTES("GET http://a/b?c=d#e HTTP/1.1\r\n\r\n"), 0,
+		    "GET http://a/b?c=d#e 1.1" },
+		{ BYTES("GET /~!\"<>\\^{|} HTTP/1.1\r\n\r\n"), 0,
+		    "GET /~!\"<>\\^{|} 1.1" },
+		{ BYTES("GET / HTTP/1.1\r\nA:\r\nB:  \t \r\nC:c\r\n\r\n"), 0,
+		    "GET / 1.1 [A=] [B=] [C=c]" },
+		{ BYTES("GET / HTTP/1.1\r\nA: \t a\t b \t\r\n\r\n"), 0,
+		    "GET / 1.1 [A=a\t b]" },
+		{ BYTES("GET / HTTP/1.1\r\nA: b:c: d\r\nA: \xe9\xff\r\n\r\n"),
+		    0, "GET / 1.1 [A=b:c: d] [A=\xe9\xff]" },
+		{ BYTES("GET / HTTP/1.1\r\n!#$%&'*+-.^_`|~1z:~\x7d\r\n\r\n"),
+		    0, "GET / 1.1 [!#$%&'*+-.^_`|~1z=~}]" },
+	};
+	struct head h;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		judge(head_request, rows[i].text, rows[i].n,
+		    (ssize_t)(rows[i].n - rows[i].behind), &h);
+		assert_string_equal(flat(&h), rows[i].want);
+	}
+}
+
+/* As far as they go they are requests: more is waited for. */
+static void
+test_request_more(void **state)
+{
+	static const char *const rows[] = {
+		"", "\r", "\r\n", "\r\n\r", "\r\n\r\n", "G", "CONNECT",
+		"CONNECT ", "CONNECT a:1", "CONNECT a:1 HTTP/1.1\r",
+		"CONNECT a:1 HTTP/1.1\r\n", "CONNECT a:1 HTTP/1.1\r\n\r",
+		"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n",
+		"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r",
+		"CONNECT a:1 HTTP/1.1\r\nHos",
+	};
+	struct head h;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		judge(head_request, rows[i], strlen(rows[i]), 0, &h);
+}
+
+#define LINE	"GET / HTTP/1.1\r\n"
+
+static const struct bad_request {
+	const char *text; size_t n; int status;
+} bad_requests[] = {
+	/* line ends */
+	{ BYTES("GET / HTTP/1.1\n\n"), 400 },
+	{ BYTES("GET / HTTP/1.1\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/1.1\r\n\n"), 400 },
+	{ BYTES(LINE "Host: a\n\r\n"), 400 },
+	{ BYTES(LINE "Host: a\r\n\n"), 400 },
+	{ BYTES(LINE "Host: a\nB: c\r\n\r\n"), 400 },
+	{ BYTES("\nGET / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("\r\n\nGET / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("\r\n\r\n\r"), 400 },
+	{ BYTES("\rGET / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("\r\r\nGET / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/1.1\r\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/1.1\rA: b\r\n\r\n"), 400 },
+	{ BYTES("GET /\rx HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES(LINE "A: b\rc\r\n\r\n"), 400 },
+	{ BYTES(LINE "A: b\r\r\n\r\n"), 400 },
+	{ BYTES(LINE "A\r: b\r\n\r\n"), 400 },
+	{ BYTES(LINE "\rA: b\r\n\r\n"), 400 },
+	/* NUL, control characters, bytes beyond ASCII */
+	{ BYTES("G\0T / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET /\0 HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/1.1\0\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/1\0001\r\n\r\n"), 400 },
+	{ BYTES("\0GET / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES(LINE "A\0: b\r\n\r\n"), 400 },
+	{ BYTES(LINE "A: b\0c\r\n\r\n"), 400 },
+	{ BYTES(LINE "\0\r\n\r\n"), 400 },
+	{ BYTES("G\x01T / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET /\x01 HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET /\x1f HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET /\x7f HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET /\x0b HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET /\xc3\xa9 HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("G\xc3T / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES(LINE "A: b\x01\r\n\r\n"), 400 },
+	{ BYTES(LINE "A: b\x0b""c\r\n\r\n"), 400 },
+	{ BYTES(LINE "A: b\x0c""c\r\n\r\n"), 400 },
+	{ BYTES(LINE "A: \x1b[2J\r\n\r\n"), 400 },
+	{ BYTES(LINE "A: b\x7f\r\n\r\n"), 400 },
+	{ BYTES(LINE "\xc3\xa9: b\r\n\r\n"), 400 },
+	/* fields */
+	{ BYTES(LINE "A: b\r\n c\r\n\r\n"), 400 },
+	{ BYTES(LINE "A: b\r\n\tc: d\r\n\r\n"), 400 },
+	{ BYTES(LINE "A: b\r\n \r\n\r\n"), 400 },
+	{ BYTES(LINE " A: b\r\n\r\n"), 400 },
+	{ BYTES(LINE " \r\n\r\n"), 400 },
+	{ BYTES(LINE "A : b\r\n\r\n"), 400 },
+	{ BYTES(LINE "A\t: b\r\n\r\n"), 400 },
+	{ BYTES(LINE ": b\r\n\r\n"), 400 },
+	{ BYTES(LINE "Ab\r\n\r\n"), 400 },
+	{ BYTES(LINE "A b: c\r\n\r\n"), 400 },
+	{ BYTES(LINE "A(b): c\r\n\r\n"), 400 },
+	{ BYTES(LINE "\"A\": c\r\n\r\n"), 400 },
+	{ BYTES(LINE "A: b\r\nnonsense\r\n\r\n"), 400 },
+	/* request lines */
+	{ BYTES(" GET / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("\tGET / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET  / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET /  HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/1.1 \r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/1.1\t\r\n\r\n"), 400 },
+	{ BYTES("GET\t/ HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET /\tHTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET / a HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/1.1 x\r\n\r\n"), 400 },
+	{ BYTES("GET HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET  HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET /\r\n\r\n"), 400 },
+	{ BYTES("GET / \r\n\r\n"), 400 },
+	{ BYTES("GET\r\n\r\n"), 400 },
+	{ BYTES("GET \r\n\r\n"), 400 },
+	{ BYTES("G(T / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("G:T / HTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("G/T / HTTP/1.1\r\n\r\n"), 400 },
+	/* versions */
+	{ BYTES("GET / HTTP/1.\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/1\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/\r\n\r\n"), 400 },
+	{ BYTES("GET / http/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/1,1\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/1.10\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/01.1\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/1.x\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP/x.1\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTP 1.1\r\n\r\n"), 400 },
+	{ BYTES("GET / XTTP/1.1\r\n\r\n"), 400 },
+	{ BYTES("GET / HTTPS/1.1\r\n\r\n"), 400 },
+	{ BYTES("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505 },
+	{ BYTES("GET / HTTP/2.0\r\n\r\n"), 505 },
+	{ BYTES("GET / HTTP/0.9\r\n\r\n"), 505 },
+	{ BYTES("GET / HTTP/9.9\r\n\r\n"), 505 },
+	/* other protocols */
+	{ BYTES("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), 400 },
+	{ BYTES("SSH-2.0-OpenSSH_9.2p1\r\n"), 400 },
+	{ BYTES("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"), 400 },
+	{ BYTES("\x04\x01\x00\x16\x7f\x00\x00\x01\x00"), 400 },
+	{ BYTES("\x05\x01\x00"), 400 },
+};
+
+static void
+test_request_bad(void **state)
+{
+	const struct bad_request *b;
+	struct head h;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(bad_requests); i++) {
+		b = &bad_requests[i];
+		judge(head_request, b->text, b->n, -b->status, &h);
+	}
+}
+
+/* What cannot become a request is not waited for. */
+static void
+test_request_first_byte(void **state)
+{
+	const char *tchars = "!#$%&'*+-.^_`|~0123456789"
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+	struct head h;
+	ssize_t r, want;
+	char c;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 256; i++) {
+		c = (char)i;
+		want = c != '\0' && (c == '\r' || strchr(tchars, c) != NULL) ?
+		    0 : -400;
+		if ((r = head_request(&h, at_end(&c, 1), 1)) != want)
+			fail_msg("byte %02x: %zd", (unsigned)i, r);
+	}
+	assert_int_equal(head_request(&h, at_end("GET\x01", 4), 4), -400);
+	assert_int_equal(head_request(&h, at_end("GET:", 4), 4), -400);
+	assert_int_equal(head_request(&h, at_end("\r\n\x16", 3), 3), -400);
+}
+
+/* A text of pieces, each repeated. */
+static struct buf
+repeat(const char *before, const char *piece, size_t times,
+    const char *after)
+{
+	struct buf b = { NULL, 0, 0, 0 };
+
+	assert_int_equal(buf_fmt(&b, "%s", before), 0);
+	while (times-- > 0)
+		assert_int_equal(buf_put(&b, piece, strlen(piece)), 0);
+	assert_int_equal(buf_fmt(&b, "%s", after), 0);
+	return b;
+}
+
+static void
+judge_repeat(parser *parse, const char *before, const char *piece,
+    size_t times, const char *after, ssize_t want)
+{
+	struct buf b = repeat(before, piece, times, after);
+	struct head h;
+
+	judge(parse, (char *)b.p + b.off, b.len, want > 0 ? b.len : want, &h);
+	buf_free(&b);
+}
+
+#define TAIL	" HTTP/1.1\r\n\r\n"
+
+static void
+test_request_line_limit(void **state)
+{
+	/* "GET " and " HTTP/1.1" are 13 bytes of the line. */
+	size_t most = HEAD_LINE_MAX - 13;
+
+	(void)state;
+	judge_repeat(head_request, "GET ", "x", most - 1, TAIL, 1);
+	judge_repeat(head_request, "GET ", "x", most + 1, TAIL, -414);
+	judge_repeat(head_request, "GET ", "x", most + 2, TAIL, -414);
+	judge_repeat(head_request, "GET ", "x", HEAD_LINE_MAX, TAIL, -414);
+	judge_repeat(head_request, "GET ", "x", 2 * HEAD_MAX, TAIL, -414);
+	judge_repeat(head_request, "\r\nGET ", "x", most + 1, TAIL, -414);
+	/* without an end, and without a blank */
+	judge_repeat(head_request, "GET ", "x", HEAD_LINE_MAX + 2, "", -414);
+	judge_repeat(head_request, "", "X", HEAD_LINE_MAX + 3, "", -414);
+}
+
+/* The longest line that is allowed, whole up to its CR, is not too long. */
+static void
+test_request_line_longest(void **state)
+{
+	(void)state;
+	judge_repeat(head_request, "GET ", "x", HEAD_LINE_MAX - 13, TAIL, 1);
+	judge_repeat(head_request, "\r\n\r\nGET ", "x", HEAD_LINE_MAX - 13,
+	    TAIL, 1);
+}
+
+static void
+test_request_head_limit(void **state)
+{
+	/* 16 bytes of request line, 4 around the value, 4 at the end */
+	size_t most = HEAD_MAX - 16 - 3 - 4;
+
+	(void)state;
+	judge_repeat(head_request, LINE "A: ", "x", most, "\r\n\r\n", 1);
+	judge_repeat(head_request, LINE "A: ", "x", most + 1, "\r\n\r\n",
+	    -431);
+	judge_repeat(head_request, LINE "A: ", "x", most + 5, "", -431);
+	judge_repeat(head_request, LINE, "A: b\r\n", 4096, "\r\n", -431);
+	judge_repeat(head_request, LINE, "A: b\r\n", HEAD_FIELDS, "\r\n", 1);
+	judge_repeat(head_request, LINE, "A: b\r\n", HEAD_FIELDS + 1, "\r\n",
+	    -431);
+	judge_repeat(head_request, LINE, "A: b\r\n", HEAD_FIELDS * 2, "\r\n",
+	    -431);
+}
+
+static void
+test_reply_good(void **state)
+{
+	static const struct {
+		const char *text; size_t n, behind; const char *want;
+	} rows[] = {
+		{ BYTES("HTTP/1.1 200 OK\r\n\r\n"), 0, "1.1 200 <OK>" },
+		{ BYTES("HTTP/1.1 200 \r\n\r\n"), 0, "1.1 200 <>" },
+		{ BYTES("HTTP/1.1 200\r\n\r\n"), 0, "1.1 200 <>" },
+		{ BYTES("HTTP/1.0 200 Connection established\r\n\r\nSSH-2"),
+		    5, "1.0 200 <Connection established>" },
+		{ BYTES("HTTP/1.1 200 OK\r\n\r\n\0\n"), 2, "1.1 200 <OK>" },
+		{ BYTES("HTTP/1.1 200 OK\r\n\r\n\r\n"), 2, "1.1 200 <OK>" },
+		{ BYTES("HTTP/1.9 999 \xe9\tx\r\n\r\n"), 0,
+		    "1.9 999 <\xe9\tx>" },
+		{ BYTES("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
+		    17, "1.1 100 <Continue>" },
+		{ BYTES("HTTP/1.1 200 O\x1b[2J\r\nA: \x01\x7f\r\n\r\n"), 0,
+		    "1.1 200 <O\x1b[2J> [A=\x01\x7f]" },
+		/* bare LF, alone and mixed */
+		{ BYTES("HTTP/1.1 200 OK\n\n"), 0, "1.1 200 <OK>" },
+		{ BYTES("HTTP/1.1 200\n\n"), 0, "1.1 200 <>" },
+		{ BYTES("HTTP/1.1 200 OK\nA: b\nC: d\n\nx"), 1,
+		    "1.1 200 <OK> [A=b] [C=d]" },
+		{ BYTES("HTTP/1.1 200 OK\r\nA: b\n\r\n"), 0,
+		    "1.1 200 <OK> [A=b]" },
+		{ BYTES("HTTP/1.1 200 OK\nA: b\r\n\n"), 0,
+		    "1.1 200 <OK> [A=b]" },
+		/* fields */
+		{ BYTES("HTTP/1.1 407 No\r\nA:\r\nB:b\r\nC: \tc d\t \r\n\r\n"),
+		    0, "1.1 407 <No> [A=] [B=b] [C=c d]" },
+		{ BYTES("HTTP/1.1 407 No\r\nA : b\r\n\r\n"), 0,
+		    "1.1 407 <No> [A=b]" },
+		{ BYTES("HTTP/1.1 200 OK\r\nno field\r\nA: b\r\n\r\n"), 0,
+		    "1.1 200 <OK> [A=b]" },
+		{ BYTES("HTTP/1.1 200 OK\r\n: x\r\nA b: c\r\nA: b\r\n\r\n"),
+		    0, "1.1 200 <OK> [A=b]" },
+		{ BYTES("HTTP/1.1 200 OK\r\nA: b\r\nnonsense\r\n\r\n"), 0,
+		    "1.1 200 <OK> [A=b]" },
+		{ BYTES("HTTP/1.1 200 OK\r\n folded\r\nA: b\r\n\r\n"), 0,
+		    "1.1 200 <OK> [A=b]" },
+	};
+	struct head h;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		judge(head_reply, rows[i].text, rows[i].n,
+		    (ssize_t)(rows[i].n - rows[i].behind), &h);
+		assert_string_equal(flat(&h), rows[i].want);
+	}
+}
+
+/* RFC 9112, 5.2: whatever parts the lines counts as blanks. */
+static void
+test_reply_folded(void **state)
+{
+	static const char text[] = "HTTP/1.1 407 No\r\n"
+	    "A: one\r\n two: 2\r\n\tthree\r\n"
+	    "B:\n \n four\r\n"
+	    "C: five\r\n\r\n";
+	const char *words[] = { "one", "two: 2", "three" };
+	const struct field *f;
+	const char *p, *end;
+	struct head h;
+	size_t i, k;
+
+	(void)state;
+	judge(head_reply, BYTES(text), sizeof(text) - 1, &h);
+	assert_int_equal(h.nfields, 3);
+	assert_true(span_is(h.field[0].name, "A"));
+	p = h.field[0].value.p;
+	end = p + h.field[0].value.n;
+	for (i = 0; i < COUNT(words); i++) {
+		k = strlen(words[i]);
+		if (i > 0)
+			while (p < end && strchr(" \t\r\n", *p) != NULL)
+				p++;
+		assert_true((size_t)(end - p) >= k);
+		assert_memory_equal(p, words[i], k);
+		p += k;
+	}
+	assert_ptr_equal(p, end);
+	f = head_field(&h, "B", NULL);
+	assert_non_null(f);
+	assert_true(f->value.n >= 4);
+	assert_memory_equal(f->value.p + f->value.n - 4, "four", 4);
+	assert_true(span_is(h.field[2].name, "C"));
+	assert_true(span_is(h.field[2].value, "five"));
+}
+
+static void
+test_reply_folded_list(void **state)
+{
+	static const char text[] = "HTTP/1.1 407 No\r\n"
+	    "Connection: keep-alive,\r\n close\r\n"
+	    "Content-Length: 5\r\n \r\n\r\n";
+	uint64_t length;
+	struct head h;
+
+	(void)state;
+	judge(head_reply, BYTES(text), sizeof(text) - 1, &h);
+	assert_int_equal(head_lists(&h, "Connection", "close"), 1);
+	assert_int_equal(head_persists(&h), 0);
+	assert_int_equal(head_framing(&h, &length), BODY_LENGTH);
+	assert_int_equal(length, 5);
+}
+
+static void
+test_reply_bad(void **state)
+{
+	static const struct { const char *text; size_t n; } rows[] = {
+		{ BYTES("\r\nHTTP/1.1 200 OK\r\n\r\n") },
+		{ BYTES(" HTTP/1.1 200 OK\r\n\r\n") },
+		{ BYTES("http/1.1 200 OK\r\n\r\n") },
+		{ BYTES("HTTP/2 200\r\n\r\n") },
+		{ BYTES("HTTP/2.0 200 OK\r\n\r\n") },
+		{ BYTES("HTTP/0.9 200 OK\r\n\r\n") },
+		{ BYTES("HTTP/1 200 OK\r\n\r\n") },
+		{ BYTES("HTTP/1. 200 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.x 200 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.10 200 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1\r\n\r\n") },
+		{ BYTES("HTTP/1.1 \r\n\r\n") },
+		{ BYTES("HTTP/1.1 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1 20\r\n\r\n") },
+		{ BYTES("HTTP/1.1 20 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1 2000 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1 200OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1 099 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1 -20 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1 +20 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1 2 0 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1 0x2 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1-200 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1\r\n 200 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1 200 O\0K\r\n\r\n") },
+		{ BYTES("HTTP/1.1 200 OK\0\r\n\r\n") },
+		{ BYTES("HTTP/1.1\000200 OK\r\n\r\n") },
+		{ BYTES("HTTP\0/1.1 200 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1 200 OK\r\nA: b\0c\r\n\r\n") },
+		{ BYTES("HTTP/1.1 200 OK\r\n\0\r\n\r\n") },
+		{ BYTES("HTTP/1.1 200 OK\r\nA\0: b\r\n\r\n") },
+		{ BYTES("ICY 200 OK\r\n\r\n") },
+		{ BYTES("SSH-2.0-OpenSSH_9.2p1\r\n") },
+		{ BYTES("220 smtp.example ESMTP\r\n") },
+		{ BYTES("<html>") },
+		{ BYTES("\x15\x03\x01\x00\x02\x02") },
+		{ BYTES("\0") },
+		{ BYTES("HTTP/1.1 200 OK\r\nA: b\0") },
+	};
+	struct head h;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		judge(head_reply, rows[i].text, rows[i].n, -1, &h);
+}
+
+static void
+test_reply_more(void **state)
+{
+	static const char *const rows[] = {
+		"", "H", "HTTP/1.", "HTTP/1.1", "HTTP/1.1 2", "HTTP/1.1 200",
+		"HTTP/1.1 200 OK", "HTTP/1.1 200 OK\r", "HTTP/1.1 200 OK\r\n",
+		"HTTP/1.1 200 OK\r\n\r", "HTTP/1.1 200 OK\r\nA: b",
+		"HTTP/1.1 200 OK\nA: b\n", "HTTP/1.1 200 OK\r\nA: b\r\n\r",
+	};
+	struct head h;
+	size_t i;
+	char c;
+	int k;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		judge(head_reply, rows[i], strlen(rows[i]), 0, &h);
+	for (k = 0; k < 256; k++) {
+		c = (char)k;
+		if (head_reply(&h, at_end(&c, 1), 1) != (c == 'H' ? 0 : -1))
+			fail_msg("byte %02x", (unsigned)k);
+	}
+}
+
+#define STATUS	"HTTP/1.1 200 OK\r\n"
+
+static void
+test_reply_limit(void **state)
+{
+	size_t most = HEAD_MAX - 17 - 3 - 4;
+
+	(void)state;
+	judge_repeat(head_reply, STATUS "A: ", "x", most, "\r\n\r\n", 1);
+	judge_repeat(head_reply, STATUS "A: ", "x", most + 1, "\r\n\r\n", -1);
+	judge_repeat(head_reply, STATUS "A: ", "x", 2 * HEAD_MAX, "", -1);
+	judge_repeat(head_reply, "HTTP/1.1 200 ", "x", 2 * HEAD_MAX, "", -1);
+	judge_repeat(head_reply, STATUS, "\r", 2 * HEAD_MAX, "", -1);
+	judge_repeat(head_reply, STATUS, "A: b\r\n", HEAD_FIELDS, "\r\n", 1);
+	judge_repeat(head_reply, STATUS, "A: b\r\n", HEAD_FIELDS + 1, "\r\n",
+	    -1);
+	judge_repeat(head_reply, STATUS, "nonsense\r\n", HEAD_FIELDS + 1,
+	    "\r\n", 1);
+}
+
+/* A head of this text; the kind tells itself by its first line. */
+static void
+head_of(struct head *h, const char *text)
+{
+	size_t n = strlen(text);
+	parser *parse = strncmp(text, "HTTP/", 5) == 0 ? head_reply :
+	    head_request;
+
+	memset(h, 0xff, sizeof(*h));	/* what is not set is nobody's guess */
+	if (parse(h, at_end(text, n), n) != (ssize_t)n)
+		fail_msg("no head: <<%s>>", show(text, n));
+}
+
+static void
+test_head_field(void **state)
+{
+	const struct field *f;
+	struct head h;
+
+	(void)state;
+	head_of(&h, LINE "A: 1\r\nB: 2\r\na: 3\r\nAA: 4\r\nA: 5\r\n\r\n");
+	f = head_field(&h, "A", NULL);
+	assert_ptr_equal(f, &h.field[0]);
+	f = head_field(&h, "a", f);
+	assert_ptr_equal(f, &h.field[2]);
+	f = head_field(&h, "A", f);
+	assert_ptr_equal(f, &h.field[4]);
+	assert_null(head_field(&h, "A", f));
+	assert_ptr_equal(head_field(&h, "b", NULL), &h.field[1]);
+	assert_null(head_field(&h, "C", NULL));
+	assert_null(head_field(&h, "", NULL));
+	head_of(&h, LINE "\r\n");
+	assert_null(head_field(&h, "A", NULL));
+}
+
+static void
+test_head_lists(void **state)
+{
+	static const struct { const char *fields; int want; } rows[] = {
+		{ "", 0 },
+		{ "A: close\r\n", 1 },
+		{ "A: CLOSE\r\n", 1 },
+		{ "a: close\r\n", 1 },
+		{ "A: x, close\r\n", 1 },
+		{ "A: x ,\tclose\t,y\r\n", 1 },
+		{ "A: ,,close,,\r\n", 1 },
+		{ "A:close\r\n", 1 },
+		{ "A: x\r\nA: close\r\n", 1 },
+		{ "A: closed\r\n", 0 },
+		{ "A: xclose\r\n", 0 },
+		{ "A: clos\r\n", 0 },
+		{ "A: x close\r\n", 0 },
+		{ "A: close x\r\n", 0 },
+		{ "A: ,\r\n", 0 },
+		{ "A:\r\n", 0 },
+		{ "B: close\r\n", 0 },
+		{ "AA: close\r\n", 0 },
+	};
+	char text[128];
+	struct head h;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		snprintf(text, sizeof(text), LINE "%s\r\n", rows[i].fields);
+		head_of(&h, text);
+		if (head_lists(&h, "A", "close") != rows[i].want)
+			fail_msg("%s", show(text, strlen(text)));
+	}
+}
+
+static void
+test_head_persists(void **state)
+{
+	static const struct { const char *text; int want; } rows[] = {
+		{ "GET / HTTP/1.1\r\n\r\n", 1 },
+		{ "GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 0 },
+		{ "GET / HTTP/1.1\r\nConnection: Close\r\n\r\n", 0 },
+		{ "GET / HTTP/1.1\r\nConnection: te, close\r\n\r\n", 0 },
+		{ "GET / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n", 1 },
+		{ "GET / HTTP/1.1\r\nConnection: keep-alive, close\r\n\r\n",
+		    0 },
+		{ "GET / HTTP/1.1\r\nConnection: te\r\nConnection: close\r\n"
+		    "\r\n", 0 },
+		{ "GET / HTTP/1.1\r\nConnection: closed\r\n\r\n", 1 },
+		{ "GET / HTTP/1.0\r\n\r\n", 0 },
+		{ "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 1 },
+		{ "GET / HTTP/1.0\r\nConnection: Keep-Alive, te\r\n\r\n", 1 },
+		{ "GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n",
+		    0 },
+		{ "HTTP/1.1 407 No\r\n\r\n", 1 },
+		{ "HTTP/1.1 407 No\r\nConnection: close\r\n\r\n", 0 },
+		{ "HTTP/1.1 407 No\r\nProxy-Connection: close\r\n\r\n", 0 },
+		{ "HTTP/1.0 407 No\r\n\r\n", 0 },
+		{ "HTTP/1.0 407 No\r\nConnection: keep-alive\r\n\r\n", 1 },
+		{ "HTTP/1.0 407 No\r\nProxy-Connection: Keep-Alive\r\n\r\n",
+		    1 },
+	};
+	struct head h;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		head_of(&h, rows[i].text);
+		if (head_persists(&h) != rows[i].want)
+			fail_msg("%s", show(rows[i].text,
+			    strlen(rows[i].text)));
+	}
+}
+
+static void
+test_field_valid(void **state)
+{
+	static const struct {
+		const char *name, *value; size_t n; int want;
+	} rows[] = {
+		{ "A", BYTES(""), 1 }, { "X-Y_z.1", BYTES("a b: c, \"d\""), 1 },
+		{ "A", BYTES("\xe9\xff"), 1 }, { "", BYTES("a"), 0 },
+		{ "A B", BYTES("a"), 0 }, { "A ", BYTES("a"), 0 },
+		{ " A", BYTES("a"), 0 }, { "A:", BYTES("a"), 0 },
+		{ "A\r", BYTES("a"), 0 }, { "\xe9", BYTES("a"), 0 },
+		{ "A(", BYTES("a"), 0 }, { "A", BYTES("a\r"), 0 },
+		{ "A", BYTES("a\nB: c"), 0 }, { "A", BYTES("a\r\n b"), 0 },
+		{ "A", BYTES("a\0b"), 0 }, { "A", BYTES("\x1b"), 0 },
+		{ "A", BYTES("\x7f"), 0 },
+	};
+	struct span value;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		value.n = rows[i].n;
+		value.p = at_end(rows[i].value, value.n);
+		if (field_valid(span(rows[i].name), value) != rows[i].want)
+			fail_msg("'%s': '%s'", rows[i].name,
+			    show(rows[i].value, rows[i].n));
+	}
+}
+
+/* ---- what body follows ------------------------------------------------- */
+
+#define NONE	(1 << BODY_NONE)
+#define LENGTH	(1 << BODY_LENGTH)
+#define CHUNKED	(1 << BODY_CHUNKED)
+#define CLOSE	(1 << BODY_CLOSE)
+#define BAD	(1 << BODY_BAD)
+
+/* Where RFC 9112 leaves it to the recipient, more than one bit is set. */
+struct framing_row {
+	const char *line, *fields; int want; uint64_t length;
+};
+
+static void
+framing(const struct framing_row *row)
+{
+	char text[256];
+	uint64_t length = 99;
+	enum framing f;
+	struct head h;
+
+	snprintf(text, sizeof(text), "%s\r\n%s\r\n", row->line, row->fields);
+	head_of(&h, text);
+	f = head_framing(&h, &length);
+	if (!(1 << f & row->want) || (f == BODY_LENGTH &&
+	    length != row->length))
+		fail_msg("<<%s>>: %d, length %llu", show(text, strlen(text)),
+		    (int)f, (unsigned long long)length);
+}
+
+#define CL	"Content-Length: "
+#define TE	"Transfer-Encoding: "
+
+static void
+test_framing_request(void **state)
+{
+	static const struct framing_row rows[] = {
+		{ "", "", NONE, 0 },				/* 7 */
+		{ "", CL "0\r\n", NONE, 0 },			/* 6 */
+		{ "", CL "5\r\n", LENGTH, 5 },
+		{ "", "content-length:5\r\n", LENGTH, 5 },
+		{ "", CL "0005\r\n", LENGTH, 5 },
+		{ "", CL "999999999999999999\r\n", LENGTH,
+		    999999999999999999 },
+		{ "", CL "18446744073709551616\r\n", BAD, 0 },	/* 5 */
+		{ "", CL "18446744073709551621\r\n", BAD, 0 },
+		{ "", CL "99999999999999999999999999\r\n", BAD, 0 },
+		{ "", CL "\r\n", BAD, 0 },
+		{ "", CL "+5\r\n", BAD, 0 },
+		{ "", CL "-5\r\n", BAD, 0 },
+		{ "", CL "5a\r\n", BAD, 0 },
+		{ "", CL "0x5\r\n", BAD, 0 },
+		{ "", CL "5 5\r\n", BAD, 0 },
+		{ "", CL "5.0\r\n", BAD, 0 },
+		{ "", CL "1e1\r\n", BAD, 0 },
+		{ "", CL "\"5\"\r\n", BAD, 0 },
+		{ "", CL "5;\r\n", BAD, 0 },
+		{ "", CL "5,\r\n", BAD, 0 },
+		{ "", CL "5, 5\r\n", BAD, 0 },
+		{ "", CL "5, 6\r\n", BAD, 0 },
+		{ "", CL "5\r\n" CL "5\r\n", BAD, 0 },
+		{ "", CL "5\r\n" CL "6\r\n", BAD, 0 },
+		{ "", CL "0\r\n" CL "6\r\n", BAD, 0 },
+		{ "", CL "0\r\n" CL "0\r\n", BAD, 0 },
+		{ "", TE "chunked\r\n", CHUNKED, 0 },		/* 4 */
+		{ "", TE "Chunked\r\n", CHUNKED, 0 },
+		{ "", TE "\r\n", BAD, 0 },
+		{ "", TE "gzip\r\n", BAD, 0 },
+		{ "", TE "identity\r\n", BAD, 0 },
+		{ "", TE "gzip, chunked\r\n", BAD, 0 },
+		{ "", TE "chunked, gzip\r\n", BAD, 0 },
+		{ "", TE "chunked, chunked\r\n", BAD, 0 },
+		{ "", TE "chunked,\r\n", BAD, 0 },
+		{ "", TE "xchunked\r\n", BAD, 0 },
+		{ "", TE "chunkedx\r\n", BAD, 0 },
+		{ "", TE "\"chunked\"\r\n", BAD, 0 },
+		{ "", TE "chunked;q=1\r\n", BAD, 0 },
+		{ "", TE "chunked\r\n" TE "chunked\r\n", BAD, 0 },
+		{ "", TE "chunked\r\n" TE "identity\r\n", BAD, 0 },
+		{ "", TE "gzip\r\n" TE "chunked\r\n", BAD, 0 },
+		{ "", TE "chunked\r\n" CL "5\r\n", BAD, 0 },	/* 3 */
+		{ "", CL "5\r\n" TE "chunked\r\n", BAD, 0 },
+		{ "", CL "0\r\n" TE "chunked\r\n", BAD, 0 },
+		{ "", CL "x\r\n" TE "chunked\r\n", BAD, 0 },
+		{ "", "Transfer_Encoding: chunked\r\n", NONE, 0 },
+		{ "", "Content-Lengt: 5\r\n", NONE, 0 },
+	};
+	static const char *const methods[] = { "GET", "CONNECT", "PUT" };
+	struct framing_row row;
+	char line[64];
+	size_t i, k;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		for (k = 0; k < COUNT(methods); k++) {
+			snprintf(line, sizeof(line), "%s a:1 HTTP/1.1",
+			    methods[k]);
+			row = rows[i];
+			row.line = line;
+			framing(&row);
+			/* HTTP/1.0 knows no chunks (RFC 9112, 6.1). */
+			line[strlen(line) - 1] = '0';
+			if (row.want == CHUNKED)
+				row.want = BAD;
+			framing(&row);
+		}
+}
+
+static void
+test_framing_reply(void **state)
+{
+	static const struct framing_row rows[] = {
+		{ "HTTP/1.1 100 C", CL "5\r\n", NONE, 0 },	/* 1 */
+		{ "HTTP/1.1 101 S", TE "chunked\r\n", NONE, 0 },
+		{ "HTTP/1.1 103 E", "", NONE, 0 },
+		{ "HTTP/1.1 204 N", CL "5\r\n", NONE, 0 },
+		{ "HTTP/1.1 204 N", TE "chunked\r\n", NONE, 0 },
+		{ "HTTP/1.1 304 N", CL "5\r\n", NONE, 0 },
+		{ "HTTP/1.1 304 N", "", NONE, 0 },
+		{ "HTTP/1.1 407 N", "", CLOSE, 0 },		/* 8 */
+		{ "HTTP/1.0 407 N", "", CLOSE, 0 },
+		{ "HTTP/1.1 407 N", CL "0\r\n", NONE, 0 },	/* 6 */
+		{ "HTTP/1.1 407 N", CL "5\r\n", LENGTH, 5 },
+		{ "HTTP/1.0 407 N", CL "5\r\n", LENGTH, 5 },
+		{ "HTTP/1.1 407 N", CL "5\r\n" CL "5\r\n", LENGTH | BAD, 5 },
+		{ "HTTP/1.1 407 N", CL "5, 5\r\n", LENGTH | BAD, 5 },	/* 5 */
+		{ "HTTP/1.1 407 N", CL "5\r\n" CL "6\r\n", BAD, 0 },
+		{ "HTTP/1.1 407 N", CL "6\r\n" CL "5\r\n" CL "6\r\n", BAD, 0 },
+		{ "HTTP/1.1 407 N", CL "5, 6\r\n", BAD, 0 },
+		{ "HTTP/1.1 407 N", CL "x\r\n", BAD, 0 },
+		{ "HTTP/1.1 407 N", CL "\r\n", BAD, 0 },
+		{ "HTTP/1.1 407 N", CL "-1\r\n", BAD, 0 },
+		{ "HTTP/1.1 407 N", CL "18446744073709551621\r\n", BAD, 0 },
+		{ "HTTP/1.1 407 N", TE "chunked\r\n", CHUNKED, 0 },	/* 4 */
+		{ "HTTP/1.1 407 N", TE "CHUNKED\r\n", CHUNKED, 0 },
+		{ "HTTP/1.1 407 N", TE "gzip\r\n", CLOSE, 0 },
+		{ "HTTP/1.1 407 N", TE "gzip, chunked\r\n", CHUNKED | BAD, 0 },
+		{ "HTTP/1.1 407 N", TE "chunked, gzip\r\n", CLOSE | BAD, 0 },
+		{ "HTTP/1.1 407 N", TE "chunked\r\n" TE "chunked\r\n",
+		    CHUNKED | BAD, 0 },
+		{ "HTTP/1.1 407 N", TE "chunked\r\n" CL "5\r\n",	/* 3 */
+		    CHUNKED | BAD, 0 },
+		{ "HTTP/1.1 407 N", CL "0\r\n" TE "chunked\r\n",
+		    CHUNKED | BAD, 0 },
+		{ "HTTP/1.0 407 N", TE "chunked\r\n", CLOSE | BAD, 0 },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		framing(&rows[i]);
+}
+
+/* ---- chunked bodies ---------------------------------------------------- */
+
+/*
+ * Decodes the text, the first cut bytes at once and then step bytes each.
+ * Returns the payload's length, or -1 when it is malformed.
+ */
+static ssize_t
+decode(const char *text, size_t n, size_t cut, size_t step, char *out,
+    size_t *used, int *done)
+{
+	struct chunked c;
+	size_t pos = 0, piece, u, len = 0;
+	unsigned char *p;
+	ssize_t r;
+
+	memset(&c, 0, sizeof(c));
+	for (;;) {
+		piece = pos == 0 && cut > 0 ? cut : step;
+		if (piece > n - pos)
+			piece = n - pos;
+		p = (unsigned char *)at_end(text + pos, piece);
+		if ((r = chunked_decode(&c, p, piece, &u)) == -1)
+			return -1;
+		if (r < 0 || (size_t)r > u || u > piece)
+			fail_msg("%zd of %zu of %zu bytes", r, u, piece);
+		memcpy(out + len, p, (size_t)r);
+		len += (size_t)r;
+		pos += u;
+		if (chunked_done(&c))
+			break;
+		if (u != piece)
+			fail_msg("%zu of %zu bytes", u, piece);
+		if (pos == n)
+			break;
+	}
+	*used = pos;
+	*done = chunked_done(&c);
+	/* Behind the end nothing is taken any more. */
+	p = (unsigned char *)at_end("0\r\n", 3);
+	if (*done && (chunked_decode(&c, p, 3, &u) != 0 || u != 0))
+		fail_msg("<<%s>>: %zu bytes more", show(text, n), u);
+	return (ssize_t)len;
+}
+
+/* want: the payload; NULL: malformed. */
+static void
+check_chunks(const char *text, size_t n, const char *want, int done,
+    size_t behind)
+{
+	char out[1024];
+	size_t cut, used = 0;
+	int is_done = 0;
+	ssize_t r;
+
+	for (cut = 0; cut <= n; cut++) {
+		/* Without a cut: all of it byte by byte. */
+		r = decode(text, n, cut, cut == 0 ? 1 : n, out, &used,
+		    &is_done);
+		if (want == NULL) {
+			if (r != -1)
+				fail_msg("<<%s>> cut at %zu is accepted",
+				    show(text, n), cut);
+			continue;
+		}
+		if (r != (ssize_t)strlen(want) || memcmp(out, want,
+		    (size_t)r) != 0 || is_done != done || used != n - behind)
+			fail_msg("<<%s>> cut at %zu: %zd bytes, %zu used, "
+			    "done %d", show(text, n), cut, r, used, is_done);
+	}
+}
+
+static void
+test_chunked_good(void **state)
+{
+	static const struct {
+		const char *text; size_t n; const char *want; int done;
+		size_t behind;
+	} rows[] = {
+		{ BYTES("4\r\nWiki\r\n5\r\npedia\r\n0\r\n\r\n"), "Wikipedia",
+		    1, 0 },
+		{ BYTES("0\r\n\r\n"), "", 1, 0 },
+		{ BYTES("000\r\n\r\n"), "", 1, 0 },
+		{ BYTES("0\r\n\r\nHTTP/1.1 200 OK"), "", 1, 15 },
+		{ BYTES("1\r\na\r\n0\r\n\r\n\r\n0\r\n\r\n"), "a", 1, 7 },
+		{ BYTES("a\r\n0123456789\r\n0\r\n\r\n"), "0123456789", 1, 0 },
+		{ BYTES("0B\r\n\r\n0\r\n\r\nabcd\r\n0\r\n\r\n"),
+		    "\r\n0\r\n\r\nabcd", 1, 0 },
+		{ BYTES("00001\r\na\r\n0\r\n\r\n"), "a", 1, 0 },
+		{ BYTES("1\r\n\r\r\n1\r\n\n\r\n0\r\n\r\n"), "\r\n", 1, 0 },
+		{ BYTES("1;a\r\nx\r\n0;b\r\n\r\n"), "x", 1, 0 },
+		{ BYTES("1;a=b;c=\"d e\\\"\"\r\nx\r\n0\r\n\r\n"), "x", 1, 0 },
+		{ BYTES("1;a=\"b;c\"\t\xe9\r\nx\r\n0;;\r\n\r\n"), "x", 1, 0 },
+		{ BYTES("1\r\nx\r\n0\r\nA: b\r\nC:\r\n\r\n"), "x", 1, 0 },
+		{ BYTES("0\r\nA: b\tc\xe9\r\n\r\nxyz"), "", 1, 3 },
+		/* not done */
+		{ BYTES(""), "", 0, 0 },
+		{ BYTES("4"), "", 0, 0 },
+		{ BYTES("4\r"), "", 0, 0 },
+		{ BYTES("4\r\nWik"), "Wik", 0, 0 },
+		{ BYTES("4\r\nWiki"), "Wiki", 0, 0 },
+		{ BYTES("4\r\nWiki\r\n"), "Wiki", 0, 0 },
+		{ BYTES("4\r\nWiki\r\n0\r\n"), "Wiki", 0, 0 },
+		{ BYTES("4\r\nWiki\r\n0\r\n\r"), "Wiki", 0, 0 },
+		{ BYTES("0\r\nA: b\r\n\r"), "", 0, 0 },
+		{ BYTES("FFFFFFFFFFFFFFF\r\nabc"), "abc", 0, 0 },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		check_chunks(rows[i].text, rows[i].n, rows[i].want,
+		    rows[i].done, rows[i].behind);
+}
+
+/* RFC 9112, 7.1.1: blanks around an extension's ";" must be read over. */
+static void
+test_chunked_blank(void **state)
+{
+	(void)state;
+	check_chunks(BYTES("1;a = b\r\nx\r\n0\r\n\r\n"), "x", 1, 0);
+	check_chunks(BYTES("1; a=b\r\nx\r\n0\r\n\r\n"), "x", 1, 0);
+	check_chunks(BYTES("1 ;a=b\r\nx\r\n0\t ; c\r\n\r\n"), "x", 1, 0);
+}
+
+static void
+test_chunked_bad(void **state)
+{
+	static const struct { const char *text; size_t n; } rows[] = {
+		{ BYTES("\r\n") }, { BYTES("g\r\n") }, { BYTES("-1\r\n") },
+		{ BYTES("+1\r\n") }, { BYTES("0x1\r\n") }, { BYTES(" 1\r\n") },
+		{ BYTES("\t1\r\n") }, { BYTES("1 1\r\n") },
+		{ BYTES("1\n") }, { BYTES("1\rx") }, { BYTES("1\r\r\n") },
+		{ BYTES("1,\r\n") }, { BYTES("1.0\r\n") }, { BYTES("1\0") },
+		{ BYTES(";a\r\n") }, { BYTES("1;a\n") },
+		{ BYTES("1;a\0") }, { BYTES("1;a\x01") },
+		{ BYTES("1;a\x7f") }, { BYTES("1;a\r\r\n") },
+		{ BYTES("1;a\rb") },
+		{ BYTES("4\r\nWikiX") }, { BYTES("4\r\nWiki\n") },
+		{ BYTES("4\r\nWiki0\r\n") }, { BYTES("4\r\nWiki\r4") },
+		{ BYTES("4\r\nWiki\r\r") }, { BYTES("4\r\nWiki\r\n\r\n") },
+		{ BYTES("4\r\nWiki\r\n 0\r\n") },
+		{ BYTES("0\n") }, { BYTES("0\r\n\n") }, { BYTES("0\r\n\rX") },
+		{ BYTES("0\r\n A: b\r\n") }, { BYTES("0\r\n\tA: b\r\n") },
+		{ BYTES("0\r\n:b\r\n") }, { BYTES("0\r\n\0") },
+		{ BYTES("0\r\nA: b\n") }, { BYTES("0\r\nA: b\r\r\n") },
+		{ BYTES("0\r\nA: b\rc") }, { BYTES("0\r\nA: \0") },
+		{ BYTES("0\r\nA: b\r\n\n") }, { BYTES("0\r\nA: b\r\n x\r\n") },
+		{ BYTES("FFFFFFFFFFFFFFFF\r\n") },
+		{ BYTES("10000000000000000\r\n") },
+		{ BYTES("10000000000000001\r\n") },
+		{ BYTES("ffffffffffffffffffffffffffffffff\r\n") },
+		{ BYTES("00000000000000000000000000000001\r\n") },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		check_chunks(rows[i].text, rows[i].n, NULL, 0, 0);
+}
+
+static void
+test_chunked_bytes(void **state)
+{
+	char text[16], out[16];
+	size_t used;
+	int i, v, done;
+	ssize_t r;
+
+	(void)state;
+	for (i = 0; i < 256; i++) {
+		v = i >= '0' && i <= '9' ? i - '0' :
+		    i >= 'a' && i <= 'f' ? i - 'a' + 10 :
+		    i >= 'A' && i <= 'F' ? i - 'A' + 10 : -1;
+		text[0] = (char)i;
+		r = decode(text, 1, 0, 1, out, &used, &done);
+		if (r != (v == -1 ? -1 : 0))
+			fail_msg("%02x begins a size: %zd", (unsigned)i, r);
+		memcpy(text + 1, "\r\n0123456789abcdef", 15);
+		r = decode(text, 16, 16, 1, out, &used, &done);
+		/* No more than the size; CRLF is missing behind it. */
+		if (r != (v == 13 ? 13 : -1) && v <= 13 && v != 0)
+			fail_msg("size %02x: %zd", (unsigned)i, r);
+		memcpy(text, "1\r\na", 4);
+		text[4] = (char)i;
+		r = decode(text, 5, 0, 1, out, &used, &done);
+		if (r != (i == '\r' ? 1 : -1))
+			fail_msg("%02x behind the data: %zd", (unsigned)i, r);
+	}
+}
+
+/* What belongs to no payload is bounded, so that nobody is kept for ever. */
+static void
+test_chunked_endless(void **state)
+{
+	static const struct { const char *begin, *piece; } rows[] = {
+		{ "1;", "x" }, { "1;", "a=b;" }, { "1", "0" }, { "0", "0" },
+		{ "0\r\nA: ", "x" }, { "0\r\n", "A: b\r\n" },
+		{ "0\r\n", "A\r\n" }, { "1;a", "\t" },
+	};
+	struct chunked c;
+	size_t i, n, used;
+	unsigned char *p;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		memset(&c, 0, sizeof(c));
+		n = strlen(rows[i].begin);
+		p = (unsigned char *)at_end(rows[i].begin, n);
+		assert_int_equal(chunked_decode(&c, p, n, &used), 0);
+		for (n = 0; n < 4 * HEAD_MAX; n += strlen(rows[i].piece)) {
+			used = strlen(rows[i].piece);
+			p = (unsigned char *)at_end(rows[i].piece, used);
+			if (chunked_decode(&c, p, used, &used) == -1)
+				break;
+		}
+		if (n >= 4 * HEAD_MAX)
+			fail_msg("%zu bytes of '%s' behind '%s'", n,
+			    show(rows[i].piece, strlen(rows[i].piece)),
+			    show(rows[i].begin, strlen(rows[i].begin)));
+	}
+}
+
+/* ---- authorities and URLs ---------------------------------------------- */
+
+static void
+test_host_parse(void **state)
+{
+	static const struct {
+		const char *s; size_t n; const char *host;	/* NULL: bad */
+	} rows[] = {
+		{ BYTES("a"), "a" },
+		{ BYTES("Host.Example"), "Host.Example" },
+		{ BYTES("host.example."), "host.example." },
+		{ BYTES("_srv.a-b.x--y"), "_srv.a-b.x--y" },
+		{ BYTES("127.0.0.1"), "127.0.0.1" },
+		{ BYTES("127.1"), "127.1" },
+		{ BYTES("0x7f.1"), "0x7f.1" },
+		{ BYTES("2130706433"), "2130706433" },
+		{ BYTES("[::1]"), "::1" },
+		{ BYTES("[::]"), "::" },
+		{ BYTES("[2001:DB8::1]"), "2001:DB8::1" },
+		{ BYTES("[::ffff:1.2.3.4]"), "::ffff:1.2.3.4" },
+		{ BYTES(""), NULL },
+		{ BYTES("[]"), NULL },
+		{ BYTES("["), NULL },
+		{ BYTES("]"), NULL },
+		{ BYTES("[::1"), NULL },
+		{ BYTES("::1]"), NULL },
+		{ BYTES("::1"), NULL },
+		{ BYTES("[[::1]]"), NULL },
+		{ BYTES("[::1]]"), NULL },
+		{ BYTES("[::1]x"), NULL },
+		{ BYTES("[1.2.3.4]"), NULL },
+		{ BYTES("[host]"), NULL },
+		{ BYTES("[:::]"), NULL },
+		{ BYTES("[12345::]"), NULL },
+		{ BYTES("[1:2:3:4:5:6:7:8:9]"), NULL },
+		{ BYTES("[::1 ]"), NULL },
+		{ BYTES("[::1\0]"), NULL },
+		{ BYTES("[fe80::1%25lo]"), NULL },
+		{ BYTES("-x"), NULL },		/* would be an option */
+		{ BYTES("-"), NULL },
+		{ BYTES("a b"), NULL },
+		{ BYTES(" a"), NULL },
+		{ BYTES("a "), NULL },
+		{ BYTES("a\t"), NULL },
+		{ BYTES("a\0b"), NULL },
+		{ BYTES("a\r\n"), NULL },
+		{ BYTES("user@a"), NULL },
+		{ BYTES("a/b"), NULL },
+		{ BYTES("a?"), NULL },
+		{ BYTES("a#"), NULL },
+		{ BYTES("a:80"), NULL },
+		{ BYTES("a%41"), NULL },
+		{ BYTES("a,b"), NULL },
+		{ BYTES("a;b"), NULL },
+		{ BYTES("$(a)"), NULL },
+		{ BYTES("`a`"), NULL },
+		{ BYTES("a'"), NULL },
+		{ BYTES("a\""), NULL },
+		{ BYTES("a\\"), NULL },
+		{ BYTES("a*"), NULL },
+		{ BYTES("\xc3\xa9.example"), NULL },
+		{ BYTES("a\x7f"), NULL },
+	};
+	const char *wrong;
+	char *host;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		host = at_start(NULL, HOST_MAX + 1);
+		wrong = host_parse(at_end(rows[i].s, rows[i].n), rows[i].n,
+		    host);
+		if ((wrong == NULL) != (rows[i].host != NULL) ||
+		    (wrong == NULL && strcmp(host, rows[i].host) != 0) ||
+		    (wrong != NULL && *wrong == '\0'))
+			fail_msg("'%s': %s", show(rows[i].s, rows[i].n),
+			    wrong != NULL ? wrong : host);
+	}
+}
+
+static void
+test_host_length(void **state)
+{
+	char name[HOST_MAX + 64], *host;
+	size_t n;
+
+	(void)state;
+	memset(name, 'a', sizeof(name));
+	for (n = 1; n < sizeof(name); n++) {
+		host = at_end(NULL, HOST_MAX + 1);
+		if ((host_parse(name, n, host) == NULL) != (n <= HOST_MAX))
+			fail_msg("%zu bytes", n);
+		if (n <= HOST_MAX && strlen(host) != n)
+			fail_msg("%zu bytes: '%s'", n, host);
+	}
+	for (n = 2; n < sizeof(name); n++) {
+		memset(name, '0', sizeof(name));
+		name[0] = '[';
+		name[n - 1] = ']';
+		host = at_end(NULL, HOST_MAX + 1);
+		assert_non_null(host_parse(name, n, host));
+	}
+}
+
+static void
+test_authority_parse(void **state)
+{
+	static const struct {
+		const char *s; size_t n; unsigned dflt;
+		const char *host; unsigned port;	/* NULL: bad */
+	} rows[] = {
+		{ BYTES("a:1"), 0, "a", 1 },
+		{ BYTES("a:65535"), 0, "a", 65535 },
+		{ BYTES("a:080"), 0, "a", 80 },
+		{ BYTES("a:443"), 80, "a", 443 },
+		{ BYTES("a"), 80, "a", 80 },
+		{ BYTES("[::1]"), 80, "::1", 80 },
+		{ BYTES("[::1]:22"), 80, "::1", 22 },
+		{ BYTES("127.0.0.1:22"), 0, "127.0.0.1", 22 },
+		{ BYTES("[1:2:3:4:5:6:7:8]:9"), 0, "1:2:3:4:5:6:7:8", 9 },
+		{ BYTES(""), 0, NULL, 0 },
+		{ BYTES(""), 80, NULL, 0 },
+		{ BYTES(":"), 80, NULL, 0 },
+		{ BYTES(":80"), 80, NULL, 0 },
+		{ BYTES("a"), 0, NULL, 0 },
+		{ BYTES("[::1]"), 0, NULL, 0 },
+		{ BYTES("a:"), 0, NULL, 0 },
+		{ BYTES("a:"), 80, NULL, 0 },
+		{ BYTES("a:0"), 0, NULL, 0 },
+		{ BYTES("a:65536"), 0, NULL, 0 },
+		{ BYTES("a:99999"), 0, NULL, 0 },
+		{ BYTES("a:4294967376"), 0, NULL, 0 },
+		{ BYTES("a:abc"), 0, NULL, 0 },
+		{ BYTES("a:+80"), 0, NULL, 0 },
+		{ BYTES("a:-80"), 0, NULL, 0 },
+		{ BYTES("a: 80"), 0, NULL, 0 },
+		{ BYTES("a:80 "), 0, NULL, 0 },
+		{ BYTES("a :80"), 0, NULL, 0 },
+		{ BYTES("a:80\0"), 0, NULL, 0 },
+		{ BYTES("a:8\0000"), 0, NULL, 0 },
+		{ BYTES("a:0x50"), 0, NULL, 0 },
+		{ BYTES("a:http"), 0, NULL, 0 },
+		{ BYTES("a:80:81"), 0, NULL, 0 },
+		{ BYTES("a:80/"), 0, NULL, 0 },
+		{ BYTES("a/b:80"), 0, NULL, 0 },
+		{ BYTES("http://a:80"), 0, NULL, 0 },
+		{ BYTES("u@a:80"), 0, NULL, 0 },
+		{ BYTES("u:p@a:80"), 0, NULL, 0 },
+		{ BYTES("::1"), 80, NULL, 0 },
+		{ BYTES("::1:80"), 0, NULL, 0 },
+		{ BYTES("[::1]80"), 0, NULL, 0 },
+		{ BYTES("[::1]80"), 80, NULL, 0 },
+		{ BYTES("[::1]x:80"), 0, NULL, 0 },
+		{ BYTES("[::1]:"), 80, NULL, 0 },
+		{ BYTES("[::1:80"), 0, NULL, 0 },
+		{ BYTES("[]:80"), 0, NULL, 0 },
+		{ BYTES("[a]:80"), 0, NULL, 0 },
+		{ BYTES("a]:80"), 0, NULL, 0 },
+	};
+	const char *wrong;
+	char *host;
+	unsigned port;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		port = 0;
+		host = at_start(NULL, HOST_MAX + 1);
+		wrong = authority_parse(at_end(rows[i].s, rows[i].n),
+		    rows[i].n, host, &port, rows[i].dflt);
+		if ((wrong == NULL) != (rows[i].host != NULL) ||
+		    (wrong == NULL && (strcmp(host, rows[i].host) != 0 ||
+		    port != rows[i].port)))
+			fail_msg("'%s': %s", show(rows[i].s, rows[i].n),
+			    wrong != NULL ? wrong : host);
+	}
+}
+
+static void
+test_authority_format(void **state)
+{
+	static const struct {
+		const char *host; unsigned port; const char *want;
+	} rows[] = {
+		{ "a", 1, "a:1" }, { "127.0.0.1", 65535, "127.0.0.1:65535" },
+		{ "::1", 22, "[::1]:22" }, { "2001:db8::1", 443,
+		    "[2001:db8::1]:443" },
+	};
+	char host[HOST_MAX + 1], *s;
+	unsigned port;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		s = authority_format(at_end(NULL, HOST_MAX + 9), rows[i].host,
+		    rows[i].port);
+		assert_string_equal(s, rows[i].want);
+		assert_null(authority_parse(s, strlen(s), host, &port, 0));
+		assert_string_equal(host, rows[i].host);
+		assert_int_equal(port, rows[i].port);
+	}
+	memset(host, 'a', HOST_MAX);
+	host[HOST_MAX] = '\0';
+	s = authority_format(at_end(NULL, HOST_MAX + 9), host, 65535);
+	assert_int_equal(strlen(s), HOST_MAX + 6);
+	host[1] = ':';		/* as long as one with brackets can be */
+	s = authority_format(at_end(NULL, HOST_MAX + 9), host, 65535);
+	assert_int_equal(strlen(s), HOST_MAX + 8);
+}
+
+static void
+test_url_split(void **state)
+{
+	static const struct {
+		const char *s, *scheme, *user, *pass, *host_port, *path;
+	} rows[] = {
+		{ "", NULL, NULL, NULL, "", "" },
+		{ "a", NULL, NULL, NULL, "a", "" },
+		{ "a:80", NULL, NULL, NULL, "a:80", "" },
+		{ "http://a", "http", NULL, NULL, "a", "" },
+		{ "HTTP://a:80/", "HTTP", NULL, NULL, "a:80", "/" },
+		{ "ws://a/b/c?d", "ws", NULL, NULL, "a", "/b/c?d" },
+		{ "http://a?b", "http", NULL, NULL, "a", "?b" },
+		{ "http://a#b", "http", NULL, NULL, "a", "#b" },
+		{ "a/b", NULL, NULL, NULL, "a", "/b" },
+		{ "u@a", NULL, "u", NULL, "a", "" },
+		{ "u:@a", NULL, "u", "", "a", "" },
+		{ "u:p@a:80", NULL, "u", "p", "a:80", "" },
+		{ ":p@a", NULL, "", "p", "a", "" },
+		{ "@a", NULL, "", NULL, "a", "" },
+		{ ":@a", NULL, "", "", "a", "" },
+		{ "u:p:q@a", NULL, "u", "p:q", "a", "" },
+		{ "u:p@q@a", NULL, "u", "p@q", "a", "" },
+		{ "u@v:p@a", NULL, "u@v", "p", "a", "" },
+		{ "http://u:p%40q@a:1/", "http", "u", "p%40q", "a:1", "/" },
+		{ "http://u:p@[::1]:1", "http", "u", "p", "[::1]:1", "" },
+		{ "[::1]:80", NULL, NULL, NULL, "[::1]:80", "" },
+		{ "u:p/q?r#s@a:1", NULL, "u", "p/q?r#s", "a:1", "" },
+		{ "http://u:p/q?r#s@a:1", "http", "u", "p/q?r#s", "a:1", "" },
+		{ "://a", "", NULL, NULL, "a", "" },
+		{ "http:/a", NULL, NULL, NULL, "http:", "/a" },
+		{ "http:a", NULL, NULL, NULL, "http:a", "" },
+		{ "//a", NULL, NULL, NULL, "", "//a" },
+		{ "http://", "http", NULL, NULL, "", "" },
+		{ "http://@", "http", "", NULL, "", "" },
+	};
+	struct url u;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		memset(&u, 0xff, sizeof(u));	/* nothing is left unset */
+		url_split(&u, at_end(rows[i].s, strlen(rows[i].s) + 1));
+		/* An absent path may be NULL or empty. */
+		if (!same(u.scheme, rows[i].scheme) ||
+		    !same(u.user, rows[i].user) ||
+		    !same(u.pass, rows[i].pass) ||
+		    !same(u.host_port, rows[i].host_port) ||
+		    u.path.n != strlen(rows[i].path) ||
+		    memcmp(u.path.n > 0 ? u.path.p : "", rows[i].path,
+		    u.path.n) != 0)
+			fail_msg("'%s': scheme '%.*s' user '%.*s' pass "
+			    "'%.*s' host '%.*s' path '%.*s'", rows[i].s,
+			    (int)u.scheme.n, u.scheme.p, (int)u.user.n,
+			    u.user.p, (int)u.pass.n, u.pass.p,
+			    (int)u.host_port.n, u.host_port.p,
+			    (int)u.path.n, u.path.p);
+	}
+}
+
+/* A scheme has no colon (RFC 3986, 3.1): a password may look like a URL. */
+static void
+test_url_split_scheme(void **state)
+{
+	struct url u;
+
+	(void)state;
+	url_split(&u, "u:p://q@a");
+	assert_true(same(u.scheme, NULL));
+	assert_true(same(u.user, "u"));
+	assert_true(same(u.pass, "p://q"));
+	assert_true(same(u.host_port, "a"));
+}
+
+static void
+test_percent_decode(void **state)
+{
+	static const struct {
+		const char *s; size_t n; const char *want;	/* NULL: bad */
+	} rows[] = {
+		{ BYTES(""), "" }, { BYTES("abc"), "abc" },
+		{ BYTES("a%20b"), "a b" }, { BYTES("%41%6a%4A%6A"), "AjJj" },
+		{ BYTES("%25%3a%40%2F"), "%:@/" }, { BYTES("%2541"), "%41" },
+		{ BYTES("a+b"), "a+b" }, { BYTES("%c3%A9\xc3\xa9"),
+		    "\xc3\xa9\xc3\xa9" },
+		{ BYTES("%"), NULL }, { BYTES("%4"), NULL },
+		{ BYTES("a%"), NULL }, { BYTES("a%4"), NULL },
+		{ BYTES("%4g"), NULL }, { BYTES("%g4"), NULL },
+		{ BYTES("%%41"), NULL }, { BYTES("% 41"), NULL },
+		{ BYTES("%+4"), NULL }, { BYTES("%00"), NULL },
+		{ BYTES("%0a"), NULL }, { BYTES("%0d"), NULL },
+		{ BYTES("%1f"), NULL }, { BYTES("%7f"), NULL },
+		{ BYTES("%09"), NULL }, { BYTES("a\0b"), NULL },
+		{ BYTES("a\nb"), NULL }, { BYTES("\x7f"), NULL },
+	};
+	struct span s;
+	size_t i, size;
+	ssize_t r;
+	char *d;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		for (size = 1; size < 12; size++) {
+			s.n = rows[i].n;
+			s.p = at_start(rows[i].s, s.n);
+			d = at_end(NULL, size);
+			r = percent_decode(d, size, s);
+			if (rows[i].want == NULL ||
+			    strlen(rows[i].want) >= size ? r != -1 :
+			    r != (ssize_t)strlen(rows[i].want) ||
+			    strcmp(d, rows[i].want) != 0)
+				fail_msg("'%s' to %zu bytes: %zd",
+				    show(rows[i].s, rows[i].n), size, r);
+			s.p = at_end(rows[i].s, s.n);
+			if (percent_decode(at_start(NULL, size), size, s) != r)
+				fail_msg("'%s' depends on its place",
+				    show(rows[i].s, rows[i].n));
+		}
+}
+
+/* ---- credentials ------------------------------------------------------- */
+
+static void
+test_base64(void **state)
+{
+	/* RFC 4648, 10, and what meets every character */
+	static const struct { const char *plain, *coded; } rows[] = {
+		{ "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" },
+		{ "foo", "Zm9v" }, { "foob", "Zm9vYg==" },
+		{ "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" },
+		{ "\xfb\xff\xbf", "+/+/" }, { "\xff", "/w==" },
+	};
+	size_t i, n, m;
+	char *d;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		n = strlen(rows[i].plain);
+		m = strlen(rows[i].coded);
+		d = at_end(NULL, m + 1);
+		assert_int_equal(base64_encode(d, at_start(rows[i].plain, n),
+		    n), m);
+		assert_string_equal(d, rows[i].coded);
+		d = at_end(NULL, m / 4 * 3);
+		assert_int_equal(base64_decode((unsigned char *)d,
+		    at_start(rows[i].coded, m), m), n);
+		assert_memory_equal(d, rows[i].plain, n);
+		d = at_start(NULL, m / 4 * 3);
+		assert_int_equal(base64_decode((unsigned char *)d,
+		    at_end(rows[i].coded, m), m), n);
+		d = at_start(NULL, m + 1);
+		assert_int_equal(base64_encode(d, at_end(rows[i].plain, n),
+		    n), m);
+	}
+}
+
+static void
+test_base64_all(void **state)
+{
+	unsigned char plain[256 + 2], back[sizeof(plain) + 3];
+	char coded[4 * sizeof(plain) / 3 + 8], quad[4];
+	size_t i, n, m, good = 0;
+
+	(void)state;
+	for (i = 0; i < sizeof(plain); i++)
+		plain[i] = (unsigned char)i;
+	for (n = 0; n <= sizeof(plain); n++) {
+		m = base64_encode(coded, plain, n);
+		assert_int_equal(m, 4 * ((n + 2) / 3));
+		assert_int_equal(strlen(coded), m);
+		assert_int_equal(base64_decode(back, coded, m), n);
+		assert_memory_equal(back, plain, n);
+	}
+	/* 64 characters and no other, wherever they stand */
+	for (i = 0; i < 4 * 256; i++) {
+		memcpy(quad, "AAAA", 4);
+		quad[i / 256] = (char)i;
+		if (base64_decode(back, at_end(quad, 4), 4) == 3)
+			good++;
+	}
+	assert_int_equal(good, 4 * 64);
+}
+
+static void
+test_base64_bad(void **state)
+{
+	static const struct { const char *s; size_t n; } rows[] = {
+		{ BYTES("Z") }, { BYTES("Zg") }, { BYTES("Zg=") },
+		{ BYTES("Zm9") }, { BYTES("Zm9vY") }, { BYTES("Zm9vYg=") },
+		{ BYTES("=") }, { BYTES("====") }, { BYTES("Z===") },
+		{ BYTES("=Zg=") }, { BYTES("Z=g=") }, { BYTES("Z=gg") },
+		{ BYTES("Zg=g") }, { BYTES("Zg==Zg==") },
+		{ BYTES("Zm8=Zm9v") }, { BYTES("Zm9v====") },
+		{ BYTES("Zh==") }, { BYTES("Zm9=") },	/* bits left over */
+		{ BYTES("Zm 9") }, { BYTES(" m9v") }, { BYTES("Zm9\n") },
+		{ BYTES("Zm9v\r\n==") }, { BYTES("Zm9-") }, { BYTES("Zm9_") },
+		{ BYTES("Zm\0v") }, { BYTES("Zg=\0") }, { BYTES("Zm9\xc3") },
+		{ BYTES("Zm9,") },
+	};
+	unsigned char out[16];
+	size_t i;
+	ssize_t r;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		if ((r = base64_decode(out, at_end(rows[i].s, rows[i].n),
+		    rows[i].n)) != -1)
+			fail_msg("'%s': %zd", show(rows[i].s, rows[i].n), r);
+}
+
+/* want: "scheme|parameters" of each challenge, one after the other. */
+static void
+check_challenges(const char *value, const char *const *want)
+{
+	size_t n = strlen(value), left;
+	struct span rest, params;
+	struct challenge c;
+	char got[256];
+	int i;
+
+	rest.p = at_end(value, n);
+	rest.n = n;
+	for (i = 0; ; i++) {
+		left = rest.n;
+		if (!auth_challenge(&rest, &c))
+			break;
+		inside(c.scheme, last - n, n, "scheme");
+		inside(c.params, last - n, n, "parameters");
+		inside(rest, last - n, n, "rest");
+		if (rest.n >= left)
+			fail_msg("'%s': nothing taken", value);
+		params = span_trim(c.params.p, c.params.p + c.params.n);
+		snprintf(got, sizeof(got), "%.*s|%.*s", (int)c.scheme.n,
+		    c.scheme.p, (int)params.n, params.p);
+		if (want[i] == NULL || strcmp(got, want[i]) != 0)
+			fail_msg("'%s', challenge %d: '%s', not '%s'", value,
+			    i, got, want[i] != NULL ? want[i] : "an end");
+	}
+	if (want[i] != NULL)
+		fail_msg("'%s': '%s' is missing", value, want[i]);
+}
+
+static void
+test_auth_challenge(void **state)
+{
+	static const struct { const char *value; const char *want[4]; } rows[] =
+	{
+		/* RFC 9110, 11.6.1, in both orders */
+		{ "Basic realm=\"simple\", Newauth realm=\"apps\", type=1, "
+		    "title=\"Login to \\\"apps\\\"\"",
+		    { "Basic|realm=\"simple\"", "Newauth|realm=\"apps\", "
+		    "type=1, title=\"Login to \\\"apps\\\"\"" } },
+		{ "Newauth realm=\"apps\", type=1, "
+		    "title=\"Login to \\\"apps\\\"\", Basic realm=\"simple\"",
+		    { "Newauth|realm=\"apps\", type=1, "
+		    "title=\"Login to \\\"apps\\\"\"",
+		    "Basic|realm=\"simple\"" } },
+		{ "Basic", { "Basic|" } },
+		{ "Basic ", { "Basic|" } },
+		{ "Basic realm=x", { "Basic|realm=x" } },
+		{ "Basic  realm = \"x\"", { "Basic|realm = \"x\"" } },
+		{ "Basic realm=\"\"", { "Basic|realm=\"\"" } },
+		{ ", ,Basic realm=x,,", { "Basic|realm=x" } },
+		{ "Basic realm=x,, charset=\"UTF-8\"",
+		    { "Basic|realm=x,, charset=\"UTF-8\"" } },
+		{ "Basic realm=x,charset=y,NTLM",
+		    { "Basic|realm=x,charset=y", "NTLM|" } },
+		{ "Negotiate, NTLM, Basic realm=x",
+		    { "Negotiate|", "NTLM|", "Basic|realm=x" } },
+		{ "Negotiate,NTLM ,Basic",
+		    { "Negotiate|", "NTLM|", "Basic|" } },
+		{ "Negotiate,\r\n\tBasic realm=x",
+		    { "Negotiate|", "Basic|realm=x" } },
+		/* commas and schemes in quotes */
+		{ "Basic realm=\"a, Digest b=c\"",
+		    { "Basic|realm=\"a, Digest b=c\"" } },
+		{ "Basic realm=\"a\\\", NTLM\", Digest realm=\"\\\\\", NTLM",
+		    { "Basic|realm=\"a\\\", NTLM\"",
+		    "Digest|realm=\"\\\\\"", "NTLM|" } },
+		{ "Digest realm=a, qop=\"auth,auth-int\", algorithm=SHA-256, "
+		    "Digest realm=a, algorithm=MD5",
+		    { "Digest|realm=a, qop=\"auth,auth-int\", "
+		    "algorithm=SHA-256", "Digest|realm=a, algorithm=MD5" } },
+		/* token68 */
+		{ "NTLM TlRMTVNTUAAC, Basic realm=x",
+		    { "NTLM|TlRMTVNTUAAC", "Basic|realm=x" } },
+		{ "NTLM TlRMTVNTUA==, Basic realm=x",
+		    { "NTLM|TlRMTVNTUA==", "Basic|realm=x" } },
+		{ "NTLM TlRMTVNTUAA=,Basic realm=x",
+		    { "NTLM|TlRMTVNTUAA=", "Basic|realm=x" } },
+		{ "Negotiate a.b-c_d~e+f/g==, Basic",
+		    { "Negotiate|a.b-c_d~e+f/g==", "Basic|" } },
+		{ "Negotiate YII//=", { "Negotiate|YII//=" } },
+		/* an end that does not come */
+		{ "Basic realm=\"x", { "Basic|realm=\"x" } },
+		{ "Basic realm=\"x\\", { "Basic|realm=\"x\\" } },
+		{ "Basic realm=", { "Basic|realm=" } },
+		{ "", { NULL } }, { " ", { NULL } }, { ",", { NULL } },
+		{ "=", { NULL } }, { "\"x\"", { NULL } },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		check_challenges(rows[i].value, rows[i].want);
+}
+
+/* A token68 may hold a slash and still need no padding. */
+static void
+test_auth_challenge_slash(void **state)
+{
+	static const char *const want[] = {
+		"Negotiate|YII/abc+d", "Basic|realm=\"x\"", NULL
+	};
+
+	(void)state;
+	check_challenges("Negotiate YII/abc+d, Basic realm=\"x\"", want);
+}
+
+static void
+test_auth_basic(void **state)
+{
+	static const struct { const char *user, *pass, *want; } rows[] = {
+		/* RFC 7617, 2 and 2.1 */
+		{ "Aladdin", "open sesame",
+		    "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==" },
+		{ "test", "123\xc2\xa3", "Basic dGVzdDoxMjPCow==" },
+		{ "", "", "Basic Og==" }, { "a", "", "Basic YTo=" },
+		{ "", "b", "Basic OmI=" }, { "a", "b:c", "Basic YTpiOmM=" },
+	};
+	char longest[CRED_MAX + 1], beyond[2 * CRED_MAX + 8];
+	struct buf b = { NULL, 0, 0, 0 };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		assert_int_equal(buf_put(&b, ">", 1), 0);
+		assert_int_equal(auth_basic(&b, rows[i].user, rows[i].pass),
+		    0);
+		assert_int_equal(b.len, strlen(rows[i].want) + 1);
+		assert_memory_equal(b.p + b.off + 1, rows[i].want, b.len - 1);
+		buf_free(&b);
+	}
+	memset(longest, 'x', CRED_MAX);
+	longest[CRED_MAX] = '\0';
+	assert_int_equal(auth_basic(&b, longest, ""), 0);
+	assert_int_equal(b.len, 6 + 4 * ((CRED_MAX + 1 + 2) / 3));
+	buf_free(&b);
+	memset(beyond, 'x', sizeof(beyond) - 1);
+	beyond[sizeof(beyond) - 1] = '\0';
+	assert_int_equal(auth_basic(&b, beyond, ""), -1);
+	assert_int_equal(errno, ENOMEM);
+	assert_int_equal(b.len, 0);
+	buf_free(&b);
+}
+
+static void
+check_basic(const char *value, size_t n, const char *want)
+{
+	struct span v;
+	ssize_t r;
+	char *d;
+	int i;
+
+	/* First the value has an end, then the result. */
+	for (i = 0; i < 2; i++) {
+		v.n = n;
+		v.p = i == 0 ? at_end(value, n) : at_start(value, n);
+		d = i == 0 ? at_start(NULL, CRED_MAX + 1) :
+		    at_end(NULL, CRED_MAX + 1);
+		r = auth_basic_decode(v, d);
+		if (want == NULL ? r != -1 : r != (ssize_t)strlen(want) ||
+		    memcmp(d, want, (size_t)r + 1) != 0)
+			fail_msg("'%s': %zd", show(value, n), r);
+	}
+}
+
+static void
+test_auth_basic_decode(void **state)
+{
+	static const struct {
+		const char *s; size_t n; const char *want;	/* NULL: bad */
+	} rows[] = {
+		{ BYTES("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+		    "Aladdin:open sesame" },
+		{ BYTES("basic dGVzdDoxMjPCow=="), "test:123\xc2\xa3" },
+		{ BYTES("BASIC   Og== \t"), ":" },
+		{ BYTES("Basic YTpiOmM="), "a:b:c" },
+		{ BYTES(""), NULL }, { BYTES("B"), NULL },
+		{ BYTES("Basic"), NULL }, { BYTES("Basic "), NULL },
+		{ BYTES("Basic     "), NULL }, { BYTES("BasicYTo="), NULL },
+		{ BYTES("Basic=YTo="), NULL }, { BYTES("YTo="), NULL },
+		{ BYTES("Basi YTo="), NULL }, { BYTES("Bearer YTo="), NULL },
+		{ BYTES("Digest username=\"a\""), NULL },
+		{ BYTES("Basic realm=\"x\""), NULL },
+		{ BYTES("Basic YTo"), NULL }, { BYTES("Basic YTo=="), NULL },
+		{ BYTES("Basic YT o="), NULL }, { BYTES("Basic YTo= x"), NULL },
+		{ BYTES("Basic YTo=,"), NULL }, { BYTES("Basic \"YTo=\""),
+		    NULL },
+		{ BYTES("Basic YWI="), NULL },		/* no colon */
+		{ BYTES("Basic YQA6Yg=="), NULL },	/* a NUL */
+		{ BYTES("Basic YTpiAA=="), NULL },
+		{ BYTES("Basic YTp\0"), NULL },
+	};
+	char out[CRED_MAX + 1];
+	struct span v;
+	size_t i, n;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		check_basic(rows[i].s, rows[i].n, rows[i].want);
+		for (n = 0; n < rows[i].n; n++) {
+			v.p = at_end(rows[i].s, n);
+			v.n = n;
+			if (auth_basic_decode(v, out) >= (ssize_t)n ||
+			    (n < 10 && auth_basic_decode(v, out) != -1))
+				fail_msg("%zu bytes of '%s'", n, rows[i].s);
+		}
+	}
+}
+
+/* Base64 of n bytes "a:aaa...". */
+static size_t
+long_basic(char *value, char *plain, size_t n)
+{
+	memset(plain, 'a', n);
+	plain[1] = ':';
+	plain[n] = '\0';
+	memcpy(value, "Basic ", 6);
+	return 6 + base64_encode(value + 6, plain, n);
+}
+
+static void
+test_auth_basic_decode_long(void **state)
+{
+	char value[2 * CRED_MAX], plain[CRED_MAX + 20];
+	size_t n;
+
+	(void)state;
+	for (n = CRED_MAX - 10; n <= CRED_MAX - 2; n++)
+		check_basic(value, long_basic(value, plain, n), plain);
+	for (n = CRED_MAX + 1; n < CRED_MAX + 16; n++)
+		check_basic(value, long_basic(value, plain, n), NULL);
+}
+
+/* CRED_MAX bytes are the limit, not beyond it. */
+static void
+test_auth_basic_decode_longest(void **state)
+{
+	char value[2 * CRED_MAX], plain[CRED_MAX + 20];
+
+	(void)state;
+	check_basic(value, long_basic(value, plain, CRED_MAX - 1), plain);
+	check_basic(value, long_basic(value, plain, CRED_MAX), plain);
+}
+
+/* ---- replies ----------------------------------------------------------- */
+
+static void
+test_status_reason(void **state)
+{
+	static const int known[] = {
+		400, 403, 404, 407, 408, 414, 431, 502, 503, 504, 505
+	};
+	const char *reason;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(known); i++) {
+		reason = status_reason(known[i]);
+		if (*reason == '\0' || strpbrk(reason, "\r\n") != NULL)
+			fail_msg("%d: '%s'", known[i], reason);
+	}
+	assert_string_equal(status_reason(407),
+	    "Proxy Authentication Required");
+	assert_string_equal(status_reason(299), "");
+	assert_string_equal(status_reason(0), "");
+}
+
+static void
+test_reply_make(void **state)
+{
+	static const struct {
+		int status; unsigned flags; const char *fields, *text, *want;
+	} rows[] = {
+		{ 404, 0, "", "what", "HTTP/1.1 404 Not Found\r\n"
+		    "Content-Type: text/plain\r\nContent-Length: 5\r\n"
+		    "\r\nwhat\n" },
+		{ 400, REPLY_CLOSE, "", "", "HTTP/1.1 400 Bad Request\r\n"
+		    "Content-Type: text/plain\r\nContent-Length: 1\r\n"
+		    "Connection: close\r\n\r\n\n" },
+		{ 502, REPLY_HEAD, "A: b\r\n", "what",
+		    "HTTP/1.1 502 Bad Gateway\r\nA: b\r\n"
+		    "Content-Type: text/plain\r\nContent-Length: 5\r\n\r\n" },
+		{ 407, REPLY_HEAD | REPLY_CLOSE, "A: b\r\nC: d\r\n", "12345678",
+		    "HTTP/1.1 407 Proxy Authentication Required\r\n"
+		    "A: b\r\nC: d\r\nContent-Type: text/plain\r\n"
+		    "Content-Length: 9\r\nConnection: close\r\n\r\n" },
+		{ 299, 0, "", "x", "HTTP/1.1 299 \r\n"
+		    "Content-Type: text/plain\r\nContent-Length: 2\r\n"
+		    "\r\nx\n" },
+	};
+	struct buf b = { NULL, 0, 0, 0 };
+	uint64_t length;
+	struct head h;
+	size_t i;
+	ssize_t n;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		assert_int_equal(buf_put(&b, "before", 6), 0);
+		assert_int_equal(reply_make(&b, rows[i].status, rows[i].flags,
+		    rows[i].fields, rows[i].text), 0);
+		buf_take(&b, 6);
+		if (b.len != strlen(rows[i].want) ||
+		    memcmp(b.p + b.off, rows[i].want, b.len) != 0)
+			fail_msg("%s", show(b.p + b.off, b.len));
+		/* Our own parser takes it, and finds the body where it is. */
+		n = head_reply(&h, b.p + b.off, b.len);
+		assert_true(n > 0);
+		assert_int_equal(head_framing(&h, &length), BODY_LENGTH);
+		assert_int_equal(head_persists(&h),
+		    !(rows[i].flags & REPLY_CLOSE));
+		assert_int_equal(b.len - (size_t)n,
+		    rows[i].flags & REPLY_HEAD ? 0 : length);
+		buf_free(&b);
+	}
+}
+
+/* ---- garbage ----------------------------------------------------------- */
+
+static char	garbage[512];
+
+/* Pieces that lead deep into the parsers, and any byte between them. */
+static size_t
+garbage_make(void)
+{
+	static const char *const pieces[] = {
+		"\r\n", "\r\n\r\n", "\n", "\r", " ", "\t", ":", ",", "=", "\"",
+		"\\", "/", "@", "://", "[", "]", "%", "%4", ";", "GET ",
+		"CONNECT a:1 HTTP/1.1\r\n", "HTTP/1.1", "HTTP/1.1 200 OK\r\n",
+		"Content-Length: ", "Transfer-Encoding: chunked\r\n", "A: b",
+		"Basic ", "realm=\"x\"", "Negotiate YII==", "0", "5", "ff",
+		"0\r\n", "3\r\nabc\r\n", "a=b", "http", "user:pass@",
+	};
+	size_t n = 0, len = chance(120), k;
+	const char *p;
+
+	while (n < len && n < sizeof(garbage) - 64) {
+		if (chance(3) == 0) {
+			garbage[n++] = (char)chance(256);
+			continue;
+		}
+		p = pieces[chance(COUNT(pieces))];
+		k = strlen(p);
+		memcpy(garbage + n, p, k);
+		n += k;
+	}
+	return n < sizeof(garbage) ? n : 0;
+}
+
+/* What was judged of a beginning is judged of the whole. */
+static void
+garbage_head(parser *parse, size_t n, const char *statuses)
+{
+	struct head h;
+	char number[8];
+	ssize_t part, whole;
+	size_t cut = chance((unsigned)n + 1);
+	uint64_t length;
+
+	part = parse(&h, at_end(garbage, cut), cut);
+	whole = parse(&h, at_end(garbage, n), n);
+	if (whole > (ssize_t)n || (part != 0 && part != whole))
+		fail_msg("<<%s>>: %zd, but %zd when cut at %zu",
+		    show(garbage, n), whole, part, cut);
+	snprintf(number, sizeof(number), "%zd ", whole);
+	if (whole < 0 && strstr(statuses, number) == NULL)
+		fail_msg("<<%s>>: %zd", show(garbage, n), whole);
+	if (whole <= 0)
+		return;
+	head_inside(&h, last - n, (size_t)whole);
+	(void)head_framing(&h, &length);
+	(void)head_persists(&h);
+}
+
+static void
+garbage_chunks(size_t n)
+{
+	char one[sizeof(garbage)], two[sizeof(garbage)];
+	size_t used1 = 0, used2 = 0, cut = chance((unsigned)n + 1);
+	int done1 = 0, done2 = 0;
+	ssize_t r1, r2;
+
+	r1 = decode(garbage, n, n, 1, one, &used1, &done1);
+	r2 = decode(garbage, n, cut, 1 + chance(9), two, &used2, &done2);
+	if (r1 != r2 || (r1 != -1 && (used1 != used2 || done1 != done2 ||
+	    memcmp(one, two, (size_t)r1) != 0)))
+		fail_msg("<<%s>> cut at %zu: %zd and %zd",
+		    show(garbage, n), cut, r1, r2);
+}
+
+static void
+garbage_challenge(size_t n)
+{
+	struct challenge c;
+	struct span rest;
+	size_t left;
+
+	rest.p = at_end(garbage, n);
+	rest.n = n;
+	do {
+		left = rest.n;
+		if (!auth_challenge(&rest, &c))
+			return;
+		inside(c.scheme, last - n, n, "scheme");
+		inside(c.params, last - n, n, "parameters");
+		inside(rest, last - n, n, "rest");
+		if (c.scheme.n == 0)
+			fail_msg("<<%s>>: no scheme", show(garbage, n));
+	} while (rest.n < left);
+	fail_msg("<<%s>>: no end", show(garbage, n));
+}
+
+static void
+garbage_url(size_t n)
+{
+	char host[HOST_MAX + 1], out[sizeof(garbage)], *p;
+	unsigned port;
+	struct url u;
+
+	garbage[n] = '\0';
+	p = at_end(garbage, n + 1);
+	url_split(&u, p);
+	n = strlen(p);
+	inside(u.scheme, p, n, "scheme");
+	inside(u.user, p, n, "user");
+	inside(u.pass, p, n, "pass");
+	inside(u.host_port, p, n, "host");
+	inside(u.path, p, n, "path");
+	(void)authority_parse(u.host_port.p, u.host_port.n, host, &port, 80);
+	if (u.user.p != NULL)
+		(void)percent_decode(out, sizeof(out), u.user);
+}
+
+static void
+test_garbage(void **state)
+{
+	char out[CRED_MAX + 1];
+	struct span v;
+	size_t n;
+	int i;
+
+	(void)state;
+	seed = 20260101;
+	for (i = 0; i < 40000; i++) {
+		n = garbage_make();
+		garbage_head(head_request, n, "-400 -414 -431 -505 ");
+		garbage_head(head_reply, n, "-1 ");
+		garbage_chunks(n);
+		garbage_challenge(n);
+		v.p = at_end(garbage, n);
+		v.n = n;
+		(void)auth_basic_decode(v, out);
+		garbage_url(n);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_buf),
+		cmocka_unit_test(test_buf_fmt),
+		cmocka_unit_test(test_buf_error),
+		cmocka_unit_test(test_span_is),
+		cmocka_unit_test(test_secret_equal),
+		cmocka_unit_test(test_secret_wipe),
+		cmocka_unit_test(test_text_escape),
+		cmocka_unit_test(test_text_escape_backslash),
+		cmocka_unit_test(test_text_number),
+		cmocka_unit_test(test_request_good),
+		cmocka_unit_test(test_request_more),
+		cmocka_unit_test(test_request_bad),
+		cmocka_unit_test(test_request_first_byte),
+		cmocka_unit_test(test_request_line_limit),
+		cmocka_unit_test(test_request_line_longest),
+		cmocka_unit_test(test_request_head_limit),
+		cmocka_unit_test(test_reply_good),
+		cmocka_unit_test(test_reply_folded),
+		cmocka_unit_test(test_reply_folded_list),
+		cmocka_unit_test(test_reply_bad),
+		cmocka_unit_test(test_reply_more),
+		cmocka_unit_test(test_reply_limit),
+		cmocka_unit_test(test_head_field),
+		cmocka_unit_test(test_head_lists),
+		cmocka_unit_test(test_head_persists),
+		cmocka_unit_test(test_field_valid),
+		cmocka_unit_test(test_framing_request),
+		cmocka_unit_test(test_framing_reply),
+		cmocka_unit_test(test_chunked_good),
+		cmocka_unit_test(test_chunked_blank),
+		cmocka_unit_test(test_chunked_bad),
+		cmocka_unit_test(test_chunked_bytes),
+		cmocka_unit_test(test_chunked_endless),
+		cmocka_unit_test(test_host_parse),
+		cmocka_unit_test(test_host_length),
+		cmocka_unit_test(test_authority_parse),
+		cmocka_unit_test(test_authority_format),
+		cmocka_unit_test(test_url_split),
+		cmocka_unit_test(test_url_split_scheme),
+		cmocka_unit_test(test_percent_decode),
+		cmocka_unit_test(test_base64),
+		cmocka_unit_test(test_base64_all),
+		cmocka_unit_test(test_base64_bad),
+		cmocka_unit_test(test_auth_challenge),
+		cmocka_unit_test(test_auth_challenge_slash),
+		cmocka_unit_test(test_auth_basic),
+		cmocka_unit_test(test_auth_basic_decode),
+		cmocka_unit_test(test_auth_basic_decode_long),
+		cmocka_unit_test(test_auth_basic_decode_longest),
+		cmocka_unit_test(test_status_reason),
+		cmocka_unit_test(test_reply_make),
+		cmocka_unit_test(test_garbage),
+	};
+
+	return cmocka_run_group_tests(tests, room_map, NULL);
+}
