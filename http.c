@@ -197,29 +197,41 @@ is_blank(int c)
 	return c == ' ' || c == '\t';
 }
 
+/* What parts words; a line break can only be that of a folded line. */
+static int
+is_space(int c)
+{
+	return is_blank(c) || c == '\r' || c == '\n';
+}
+
 static struct span
 span_trim(const char *p, const char *end)
 {
 	struct span s;
 
-	while (p < end && is_blank(*p))
+	while (p < end && is_space(*p))
 		p++;
-	while (end > p && is_blank(end[-1]))
+	while (end > p && is_space(end[-1]))
 		end--;
 	s.p = p;
 	s.n = (size_t)(end - p);
 	return s;
 }
 
-static int
-is_token(struct span s)
+static size_t
+skip_token(const char *p, size_t n)
 {
 	size_t i;
 
-	for (i = 0; i < s.n; i++)
-		if (!is_tchar(s.p[i]))
-			return 0;
-	return s.n > 0;
+	for (i = 0; i < n && is_tchar(p[i]); i++)
+		;
+	return i;
+}
+
+static int
+is_token(struct span s)
+{
+	return s.n > 0 && skip_token(s.p, s.n) == s.n;
 }
 
 /* No control character but HTAB; obs-text is let through. */
@@ -314,8 +326,8 @@ head_fields(struct head *h, const char *p, const char *end, int strict)
 		if (is_blank(line.p[0]) && !strict) {
 			f = h->nfields > 0 ? &h->field[h->nfields - 1] : NULL;
 			if (f != NULL)
-				f->value.n = (size_t)(line.p + line.n -
-				    f->value.p);
+				f->value = span_trim(f->value.p,
+				    line.p + line.n);
 			continue;
 		}
 		colon = memchr(line.p, ':', line.n);
@@ -380,7 +392,7 @@ request_begins(const char *p, const char *end)
 		;
 	if (s < end && (s == p || *s != ' '))
 		return -400;
-	return end - p > HEAD_LINE_MAX ? -414 : 0;
+	return end - p > HEAD_LINE_MAX + 1 ? -414 : 0;	/* its CR is there */
 }
 
 ssize_t
@@ -565,8 +577,9 @@ head_framing(const struct head *h, uint64_t *length)
 /* ---- chunked bodies (RFC 9112, 7.1) --------------------------------------- */
 
 enum {
-	CHUNK_SIZE, CHUNK_EXT, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_CR, CHUNK_LF,
-	CHUNK_TRAILER, CHUNK_TRAILER_LF, CHUNK_FIELD, CHUNK_FIELD_LF, CHUNK_DONE
+	CHUNK_SIZE, CHUNK_BLANK, CHUNK_EXT, CHUNK_SIZE_LF, CHUNK_DATA,
+	CHUNK_CR, CHUNK_LF, CHUNK_TRAILER, CHUNK_TRAILER_LF,
+	CHUNK_FIELD, CHUNK_FIELD_LF, CHUNK_DONE
 };
 
 static int
@@ -598,8 +611,12 @@ chunked_size(struct chunked *c, int byte)
 		return -1;
 	if (byte == '\r')
 		c->state = CHUNK_SIZE_LF;
-	else if (byte == ';' && c->state == CHUNK_SIZE)
+	else if (byte == ';' && c->state != CHUNK_EXT)
 		c->state = CHUNK_EXT;
+	else if (is_blank(byte) && c->state == CHUNK_SIZE)
+		c->state = CHUNK_BLANK;		/* BWS */
+	else if (is_blank(byte) && c->state == CHUNK_BLANK)
+		return ++c->digits > HEAD_LINE_MAX ? -1 : 0;
 	else if (c->state != CHUNK_EXT || (byte < 0x20 && byte != '\t') ||
 	    byte == 0x7f || ++c->digits > HEAD_LINE_MAX)
 		return -1;
@@ -612,6 +629,7 @@ chunked_byte(struct chunked *c, int byte)
 {
 	switch (c->state) {
 	case CHUNK_SIZE:
+	case CHUNK_BLANK:
 	case CHUNK_EXT:
 		return chunked_size(c, byte);
 	case CHUNK_SIZE_LF:
@@ -669,6 +687,140 @@ int
 chunked_done(const struct chunked *c)
 {
 	return c->state == CHUNK_DONE;
+}
+
+/* ---- codecs ----------------------------------------------------------------- */
+
+static ssize_t
+message_decode(void *state, unsigned char *p, size_t n, int *over)
+{
+	struct message *m = state;
+	size_t used;
+	ssize_t r;
+
+	switch (m->in) {
+	case BODY_LENGTH:
+		if (n > m->left)
+			n = (size_t)m->left;
+		m->left -= n;
+		*over = m->left == 0;
+		return (ssize_t)n;
+	case BODY_CHUNKED:
+		r = chunked_decode(&m->chunked, p, n, &used);
+		*over = chunked_done(&m->chunked);
+		return r;
+	case BODY_CLOSE:
+		return (ssize_t)n;
+	default:
+		*over = 1;
+		return 0;
+	}
+}
+
+static unsigned char *
+message_encode(void *state, unsigned char *p, size_t *n)
+{
+	const struct message *m = state;
+	char size[20];
+	int len;
+
+	if (!m->chunks_out)
+		return p;
+	len = snprintf(size, sizeof(size), "%zx\r\n", *n);
+	memcpy(p - len, size, (size_t)len);
+	memcpy(p + *n, "\r\n", 2);
+	*n += (size_t)len + 2;
+	return p - len;
+}
+
+static size_t
+message_last(void *state, unsigned char *dst)
+{
+	static const char last[] = "0\r\n\r\n";
+	const struct message *m = state;
+
+	if (!m->chunks_out)
+		return 0;
+	memcpy(dst, last, sizeof(last) - 1);
+	return sizeof(last) - 1;
+}
+
+static int
+message_open_ended(void *state)
+{
+	return ((const struct message *)state)->in == BODY_CLOSE;
+}
+
+const struct codec message_codec = {
+	message_decode, message_encode, message_last, message_open_ended
+};
+
+/* Appends text in which a folded line becomes blanks. */
+static int
+buf_text(struct buf *b, struct span s)
+{
+	size_t i, from = b->off + b->len;
+
+	if (buf_put(b, s.p, s.n) == -1)
+		return -1;
+	from = b->off + b->len - s.n;
+	for (i = 0; i < s.n; i++)
+		if (b->p[from + i] < 0x20 && b->p[from + i] != '\t')
+			b->p[from + i] = ' ';
+	return 0;
+}
+
+/* What concerns one connection only, or is written anew. */
+static int
+field_stays(const struct head *h, const struct field *f)
+{
+	static const char *const names[] = {
+		"Connection", "Host", "Keep-Alive", "Proxy-Authenticate",
+		"Proxy-Authorization", "Proxy-Connection", "TE", "Trailer",
+		"Transfer-Encoding", "Upgrade"
+	};
+	char name[64];
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (span_is(f->name, names[i]))
+			return 1;
+	/* The length is what the message was judged by: it is not theirs. */
+	if (span_is(f->name, "Content-Length"))
+		return head_field(h, "Transfer-Encoding", NULL) != NULL ||
+		    head_field(h, "Content-Length", NULL) != f;
+	if (f->name.n >= sizeof(name))
+		return 0;
+	memcpy(name, f->name.p, f->name.n);
+	name[f->name.n] = '\0';
+	return head_lists(h, "Connection", name);
+}
+
+int
+head_pass(struct buf *b, const struct head *h)
+{
+	const struct field *f;
+	int bad = 0;
+
+	for (f = h->field; f < h->field + h->nfields; f++) {
+		if (field_stays(h, f))
+			continue;
+		bad |= buf_put(b, f->name.p, f->name.n);
+		bad |= buf_put(b, ": ", 2);
+		bad |= buf_text(b, f->value);
+		bad |= buf_put(b, "\r\n", 2);
+	}
+	return bad | buf_fmt(b, "Via: 1.%d httptun\r\n", h->minor);
+}
+
+int
+head_pass_status(struct buf *b, const struct head *h)
+{
+	int bad;
+
+	bad = buf_fmt(b, "HTTP/1.1 %d ", h->status);
+	bad |= buf_text(b, h->reason);
+	return bad | buf_put(b, "\r\n", 2);
 }
 
 /* ---- authorities and URLs (RFC 3986) --------------------------------------- */
@@ -740,10 +892,10 @@ authority_format(char *dst, const char *host, unsigned port)
 void
 url_split(struct url *u, const char *s)
 {
-	const char *p = strstr(s, "://"), *end, *at, *colon;
+	const char *p = s + skip_token(s, strlen(s)), *end, *at, *colon;
 
 	memset(u, 0, sizeof(*u));
-	if (p != NULL && strcspn(s, "/@?#") == (size_t)(p - s) + 1) {
+	if (strncmp(p, "://", 3) == 0) {
 		u->scheme.p = s;
 		u->scheme.n = (size_t)(p - s);
 		s = p + 3;
@@ -766,6 +918,34 @@ url_split(struct url *u, const char *s)
 	u->host_port.n = (size_t)(end - s);
 	u->path.p = end;
 	u->path.n = strlen(end);
+}
+
+int
+target_absolute(struct span t)
+{
+	size_t i = skip_token(t.p, t.n);
+
+	return i > 0 && t.n - i >= 3 && memcmp(t.p + i, "://", 3) == 0;
+}
+
+const char *
+target_split(struct span t, struct span *authority, struct span *path)
+{
+	const char *p = t.p + 7, *end = t.p + t.n;
+
+	if (t.n < 7 || strncasecmp(t.p, "http://", 7) != 0)
+		return "not an http:// URL";
+	authority->p = p;
+	while (p < end && *p != '/' && *p != '?' && *p != '#')
+		p++;
+	authority->n = (size_t)(p - authority->p);
+	path->p = p;
+	path->n = (size_t)(end - p);
+	if (memchr(authority->p, '@', authority->n) != NULL)
+		return "userinfo in the URL";
+	if (memchr(p, '#', path->n) != NULL)
+		return "a fragment in the URL";
+	return NULL;
 }
 
 ssize_t
@@ -860,30 +1040,28 @@ skip_list(const char *p, size_t n)
 {
 	size_t i;
 
-	for (i = 0; i < n && (is_blank(p[i]) || p[i] == ',' || p[i] == '\r' ||
-	    p[i] == '\n'); i++)
+	for (i = 0; i < n && (is_space(p[i]) || p[i] == ','); i++)
 		;
 	return i;
 }
 
+/* A token68 without its padding: a token in which slashes may stand. */
 static size_t
-skip_token(const char *p, size_t n)
+skip_token68(const char *p, size_t n)
 {
 	size_t i;
 
-	for (i = 0; i < n && is_tchar(p[i]); i++)
+	for (i = 0; i < n && (is_tchar(p[i]) || p[i] == '/'); i++)
 		;
 	return i;
 }
 
-/* The length of name=value at p, or of a token68; 0 when it is neither. */
+/* The length of name=value at p, or of a padded token68; 0 for neither. */
 static size_t
 auth_param_length(const char *p, size_t n)
 {
-	size_t i = skip_token(p, n), k;
+	size_t i = skip_token68(p, n), k;
 
-	while (i < n && p[i] == '/')	/* only a token68 has one */
-		i += 1 + skip_token(p + i + 1, n - i - 1);
 	for (k = i; k < n && is_blank(p[k]); k++)
 		;
 	if (i == 0 || k == n || p[k] != '=')
@@ -923,7 +1101,7 @@ auth_challenge(struct span *rest, struct challenge *c)
 		k = auth_param_length(p + i, n - i);
 		if (k == 0 && from == (size_t)(c->params.p - p) && i > from &&
 		    memchr(p + from, ',', i - from) == NULL)
-			k = skip_token(p + i, n - i);
+			k = skip_token68(p + i, n - i);
 		if (k == 0) {
 			i = from;
 			break;
@@ -962,7 +1140,10 @@ auth_basic_decode(struct span v, char *userpass)
 	if (v.n < 6 || strncasecmp(v.p, "Basic", 5) != 0 || v.p[5] != ' ')
 		return -1;
 	v = span_trim(v.p + 5, v.p + v.n);
-	if (v.n == 0 || v.n / 4 * 3 > CRED_MAX)
+	for (n = 0; n < 2 && (size_t)n < v.n && v.p[v.n - 1 - (size_t)n] == '=';
+	    n++)
+		;
+	if (v.n == 0 || v.n / 4 * 3 - (size_t)n > CRED_MAX)
 		return -1;
 	n = base64_decode((unsigned char *)userpass, v.p, v.n);
 	if (n == -1 || memchr(userpass, ':', (size_t)n) == NULL ||

@@ -22,10 +22,12 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +42,9 @@
 #define MODE_LISTEN	4
 #define MODE_ALL	7
 
+#define NO_PORT		65536		/* sockets come from elsewhere */
+#define WHY_MAX		256		/* bytes of a reason in the log */
+
 struct cred {
 	struct cred	*next;
 	char		*user, *pass;
@@ -52,6 +57,8 @@ struct rule {
 	union addr	 net;		/* AF_UNSPEC: any address */
 	unsigned	 bits;
 	char		*ports;		/* 22,443,8000-8999; NULL: all */
+	const char	*text;		/* as it was written */
+	int		 letter;	/* 'c' or 't' */
 };
 
 struct hop {
@@ -81,6 +88,9 @@ struct extra {				/* -H */
 static struct {
 	unsigned	 mode;
 	int		 listen, zero, fdpass, wait, idle, verbose;
+	int		 tls_only;	/* -T */
+	int		 inetd;		/* -i */
+	int		 workers;	/* -j */
 	int		 auth_first;	/* -A basic */
 	int		 direct;	/* -x direct */
 	const char	*user;		/* -P */
@@ -97,6 +107,13 @@ static struct {
 } opt;
 
 static int status;			/* of our exit */
+
+/* What SIGUSR1 tells, for each worker; the memory is shared. */
+struct totals {
+	unsigned long long open, tunnels, refused, up, down;
+};
+static struct totals own_totals, *all_totals = &own_totals,
+    *totals = &own_totals;
 
 /* ---- words to the user ----------------------------------------------------- */
 
@@ -224,37 +241,72 @@ cred_new(const char *line)
 	return c;
 }
 
-/* Reads -a's file or exits. */
-static struct cred *
-cred_read(const char *file)
+static void
+cred_free(struct cred *c)
 {
-	struct cred *list = NULL, **tail = &list;
-	char line[CRED_MAX + 3];
-	struct stat st;
-	size_t n;
-	int number;
-	FILE *f;
+	struct cred *next;
 
-	if ((f = fopen(file, "r")) == NULL)
-		die(2, file, "%s", strerror(errno));
-	if (fstat(fileno(f), &st) == 0 && st.st_mode & (S_IRGRP | S_IROTH))
-		say(file, "warning: others can read it");
-	for (number = 1; fgets(line, sizeof(line), f) != NULL; number++) {
+	for (; c != NULL; c = next) {
+		next = c->next;
+		secret_wipe(c->pass, strlen(c->pass));
+		free(c->user);
+		free(c->pass);
+		free(c);
+	}
+}
+
+/* Reads the lines.  Returns what is wrong with the line *number, or NULL. */
+static const char *
+cred_lines(FILE *f, struct cred **list, int *number)
+{
+	char line[CRED_MAX + 3];
+	const char *wrong = NULL;
+	size_t n;
+
+	for (*number = 1; wrong == NULL && fgets(line, sizeof(line), f) != NULL;
+	    ++*number) {
 		n = strlen(line);
 		if (n > 0 && line[n - 1] == '\n')
 			line[--n] = '\0';
 		if (n == 0 || line[0] == '#')
 			continue;
-		if ((*tail = cred_new(line)) == NULL)
-			die(2, file, "line %d: no user:password", number);
-		tail = &(*tail)->next;
+		if ((*list = cred_new(line)) == NULL) {
+			wrong = "no user:password";
+			break;
+		}
+		list = &(*list)->next;
 	}
-	if (ferror(f))
-		die(2, file, "%s", strerror(errno));
-	fclose(f);
 	secret_wipe(line, sizeof(line));
-	if (list == NULL)
-		die(2, file, "no user:password in it");
+	return wrong;
+}
+
+/* Reads -a's file into *list; NULL, which is no list, is said why. */
+static struct cred *
+cred_read(const char *file, int quiet)
+{
+	struct cred *list = NULL;
+	const char *wrong;
+	struct stat st;
+	int number;
+	FILE *f;
+
+	if ((f = fopen(file, "r")) == NULL) {
+		if (!quiet)
+			say(file, "%s", strerror(errno));
+		return NULL;
+	}
+	if (!quiet && fstat(fileno(f), &st) == 0 &&
+	    st.st_mode & (S_IRGRP | S_IROTH))
+		say(file, "warning: others can read it");
+	if ((wrong = cred_lines(f, &list, &number)) != NULL) {
+		if (!quiet)
+			say(file, "line %d: %s", number, wrong);
+		cred_free(list);
+		list = NULL;
+	} else if (list == NULL && !quiet)
+		say(file, "%s", ferror(f) ? strerror(errno) :
+		    "no user:password in it");
+	fclose(f);
 	return list;
 }
 
@@ -401,6 +453,8 @@ rule_add(struct rule **list, const char *arg, int letter)
 	while (*list != NULL)
 		list = &(*list)->next;
 	*list = xalloc(sizeof(**list));
+	(*list)->text = arg;
+	(*list)->letter = letter;
 	if ((wrong = rule_parse(*list, arg, letter == 'c')) != NULL)
 		die(2, option, "%s: %s", arg, wrong);
 }
@@ -456,11 +510,12 @@ rule_match(const struct rule *r, const char *name, unsigned port,
 /*
  * The first rule that matches decides; none means no as soon as there is an
  * allowing one.  What is guarded (this machine's own addresses, from
- * elsewhere) is opened by an address or exactly its name only.
+ * elsewhere) is opened by an address or exactly its name only.  Of a no, why
+ * (WHY_MAX bytes) tells for the log.
  */
 static int
 rules_allow(const struct rule *r, const char *name, unsigned port,
-    const union addr *a, int guarded)
+    const union addr *a, int guarded, char *why)
 {
 	int otherwise = !guarded;
 
@@ -472,33 +527,42 @@ rules_allow(const struct rule *r, const char *name, unsigned port,
 		if (!r->deny && guarded && (r->name != NULL ?
 		    strchr(r->name, '*') != NULL : r->bits == 0))
 			continue;
+		if (r->deny)
+			snprintf(why, WHY_MAX, "rule -%c %s", r->letter,
+			    r->text);
 		return !r->deny;
 	}
+	if (!otherwise)
+		snprintf(why, WHY_MAX, "%s", guarded ?
+		    "this machine's own address" : "no rule allows it");
 	return otherwise;
 }
 
 static int
-client_allowed(const union addr *a)
+client_allowed(const union addr *client, char *why)
 {
-	return rules_allow(opt.clients, "", 0, a, 0);
+	union addr a = *client;
+
+	/* Without an address it is a process of this machine. */
+	if (a.sa.sa_family == AF_UNSPEC)
+		(void)addr_literal(&a, "127.0.0.1", 0);
+	return rules_allow(opt.clients, "", 0, &a, 0, why);
 }
 
 /* Whether a client may reach this address of the host that it named. */
 static int
 target_allowed(const char *name, unsigned port, const union addr *asked,
-    int local)
+    int local, char *why)
 {
 	union addr a = *asked;
 
 	addr_unmap(&a);
 	/* The kernel takes the unspecified address for loopback. */
-	if (a.sa.sa_family == AF_INET && a.in.sin_addr.s_addr == 0)
-		a.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	else if (a.sa.sa_family == AF_INET6 &&
-	    IN6_IS_ADDR_UNSPECIFIED(&a.in6.sin6_addr))
-		a.in6.sin6_addr = in6addr_loopback;
+	if (addr_any(&a))
+		(void)addr_literal(&a, a.sa.sa_family == AF_INET6 ? "::1" :
+		    "127.0.0.1", port);
 	return rules_allow(opt.targets, name, port, &a, !local &&
-	    (addr_loopback(&a) || addr_link_local(&a)));
+	    (addr_loopback(&a) || addr_link_local(&a)), why);
 }
 
 /* ---- hops ---------------------------------------------------------------------------- */
@@ -670,7 +734,7 @@ hop_credentials(struct hop *h)
 
 /* ---- the life of a tunnel ----------------------------------------------------- */
 
-enum state { HEAD, OPENING, OPEN, LINGER, DEAD };
+enum state { HEAD, OPENING, CHECK, OPEN, LINGER, DEAD };
 
 /* Why it could not be opened: for our user, or for the client of ours. */
 struct fault {
@@ -679,6 +743,7 @@ struct fault {
 	const char	*error;		/* RFC 9209, 2.3 */
 	char		 who[HOST_MAX + 9];
 	char		 what[256];
+	char		 why[WHY_MAX];	/* for the log only; "": what */
 };
 
 /* All that is needed only until a tunnel is open; freed then. */
@@ -695,6 +760,7 @@ struct opening {
 	int		 ticks;		/* seconds until it is given up */
 	struct fault	 fault;
 	char		 host[HOST_MAX + 1];
+	char		 target[HOST_MAX + 9];	/* host:port */
 };
 
 /* How who asked for a tunnel is told what became of it. */
@@ -705,10 +771,20 @@ struct asker {
 	void	(*ended)(struct tunnel *, const char *why, int broken);
 };
 
+/* An http:// request on its way, until the client's connection is closed. */
+struct exchange {
+	struct buf	 head;		/* the request's, as we send it */
+	struct message	 near, far;	/* what comes from there, goes to there */
+	int		 minor;		/* the client's HTTP/1.minor */
+	int		 answered;	/* the client got a reply's head */
+};
+
 struct tunnel {
+	struct tunnel	*next, **link;	/* of all */
 	struct end	 near, far;
 	const struct asker *asker;
 	struct opening	*opening;
+	struct exchange	*exchange;	/* NULL: it is a tunnel */
 	struct timer	 deadline;
 	struct grave	 grave;
 	enum state	 state;
@@ -717,13 +793,16 @@ struct tunnel {
 			 bodiless:1,	/* the request was a HEAD */
 			 asked:1,	/* it took one already */
 			 local:1;	/* the client is on this machine */
-	char		*what;		/* host:port asked for */
-	const char	*user;
+	char		*what;		/* that was asked for, for the log */
+	char		*user;
 	int64_t		 since;
 	union addr	 client;
 };
 
+static struct tunnel *tunnels;
 static int ntunnels;
+static int draining;		/* no more requests: leave with the last */
+static int leaving;		/* this worker accepts no more for now */
 
 static void	far_dialed(void *, int, enum dial_error, int);
 static int	far_allowed(void *, const union addr *);
@@ -765,6 +844,40 @@ log_tunnel(const struct tunnel *t, const char *why)
 	buf_free(&b);
 }
 
+/* One more tunnel needs two descriptors; what is full is silent. */
+static int
+tunnels_max(void)
+{
+	static int max;
+
+	if (max == 0 && (max = (loop_limit() - SPARE_FDS) / 2) < 1)
+		max = 1;
+	return max;
+}
+
+static int
+tunnels_room(void)
+{
+	return !leaving && ntunnels < tunnels_max();
+}
+
+/* Tells the first process when this worker fills up, and when it has room. */
+static void
+worker_load(void)
+{
+	static int full;
+
+	if (!full && ntunnels >= tunnels_max()) {
+		full = 1;
+		crew_tell(CREW_FULL);
+	} else if (full && ntunnels <= tunnels_max() * 3 / 4) {
+		full = 0;
+		crew_tell(CREW_ROOM);
+	}
+	if ((leaving || draining) && ntunnels == 0)
+		loop_stop();
+}
+
 static struct tunnel *
 tunnel_new(const struct asker *asker)
 {
@@ -775,7 +888,12 @@ tunnel_new(const struct asker *asker)
 	t->asker = asker;
 	t->near.rfd = t->near.wfd = t->far.rfd = t->far.wfd = -1;
 	t->since = loop_now();
+	if ((t->next = tunnels) != NULL)
+		t->next->link = &t->next;
+	t->link = &tunnels;
+	tunnels = t;
 	ntunnels++;
+	worker_load();
 	return t;
 }
 
@@ -784,7 +902,15 @@ tunnel_free(void *arg)
 {
 	struct tunnel *t = arg;
 
+	if ((*t->link = t->next) != NULL)
+		t->next->link = t->link;
+	ntunnels--;
+	worker_load();
+	if (t->exchange != NULL)
+		buf_free(&t->exchange->head);
+	free(t->exchange);
 	free(t->what);
+	free(t->user);
 	free(t);
 }
 
@@ -808,6 +934,8 @@ tunnel_close(struct tunnel *t, const char *why, int broken)
 {
 	if (t->state == DEAD)
 		return;
+	if (t->state == OPEN || t->state == CHECK)
+		totals->open--;
 	if (t->state != LINGER && t->state != HEAD)
 		log_tunnel(t, why);
 	t->state = DEAD;
@@ -815,7 +943,6 @@ tunnel_close(struct tunnel *t, const char *why, int broken)
 	timer_stop(&t->deadline);
 	(broken ? end_reset : end_close)(&t->near);
 	(broken ? end_reset : end_close)(&t->far);
-	ntunnels--;
 	t->asker->ended(t, why, broken);
 	loop_bury(&t->grave, tunnel_free, t);
 }
@@ -838,6 +965,7 @@ tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
 	snprintf(f->who, sizeof(f->who), "%s", who);
 	f->status = t->status = code;
 	f->error = error;
+	totals->refused++;
 	if (t->opening->dial != NULL)
 		dial_cancel(t->opening->dial);
 	t->opening->dial = NULL;
@@ -852,7 +980,7 @@ opening_who(const struct tunnel *t)
 {
 	const struct opening *o = t->opening;
 
-	return o->hop != NULL ? o->hop->who : t->what;
+	return o->hop != NULL ? o->hop->who : o->target;
 }
 
 static void
@@ -912,19 +1040,17 @@ static void
 tunnel_open(struct tunnel *t, const char *host, unsigned port,
     struct hop *hops)
 {
-	char what[HOST_MAX + 9];
 	struct opening *o;
 	struct hop *h;
 	int i;
 
-	authority_format(what, host, port);
-	free(t->what);
-	t->what = strdup(what);
-	o = t->opening = calloc(1, sizeof(*o));
-	if (t->what == NULL || o == NULL) {
+	if ((o = t->opening = calloc(1, sizeof(*o))) == NULL) {
 		tunnel_close(t, "no memory", 1);
 		return;
 	}
+	authority_format(o->target, host, port);
+	if (t->what == NULL)
+		t->what = strdup(o->target);
 	snprintf(o->host, sizeof(o->host), "%s", host);
 	o->port = port;
 	o->first = hops;
@@ -953,6 +1079,14 @@ tunnel_idle(void *arg)
 		timer_set(&t->deadline, rest, tunnel_idle, t);
 }
 
+static void
+tunnel_watch(struct tunnel *t)
+{
+	if (opt.idle > 0)
+		timer_set(&t->deadline, (int64_t)opt.idle * 1000,
+		    tunnel_idle, t);
+}
+
 /* Every hop is passed: both ends are there. */
 static void
 tunnel_opened(struct tunnel *t)
@@ -961,9 +1095,11 @@ tunnel_opened(struct tunnel *t)
 	timer_stop(&t->deadline);
 	t->state = OPEN;
 	t->status = 200;
-	if (opt.idle > 0)
-		timer_set(&t->deadline, (int64_t)opt.idle * 1000,
-		    tunnel_idle, t);
+	totals->open++;
+	totals->tunnels++;
+	t->near.meter = &totals->up;
+	t->far.meter = &totals->down;
+	tunnel_watch(t);
 	t->asker->opened(t);
 }
 
@@ -976,7 +1112,7 @@ far_allowed(void *arg, const union addr *a)
 	struct opening *o = t->opening;
 
 	return opt.mode != MODE_LISTEN || o->hop != NULL ||
-	    target_allowed(o->host, o->port, a, t->local);
+	    target_allowed(o->host, o->port, a, t->local, o->fault.why);
 }
 
 /* A refused or failed connect, in the words of RFC 9209, 2.3. */
@@ -1023,8 +1159,12 @@ static void	far_broken(void *, struct end *);
 static void	ends_done(void *, struct end *);
 static void	ends_idle(void *, struct end *);
 
+static void	http_reply(struct tunnel *);
+static void	http_done(void *, struct end *);
+static void	http_fail(struct tunnel *, const char *);
+
 static const struct steps far_steps = {
-	far_input, ends_idle, ends_done, far_broken
+	far_input, http_done, ends_idle, ends_done, far_broken
 };
 
 static void
@@ -1063,7 +1203,7 @@ hop_ask(struct tunnel *t)
 {
 	struct opening *o = t->opening;
 	const struct hop *h = o->hop;
-	const char *next = h->next != NULL ? h->next->who : t->what;
+	const char *next = h->next != NULL ? h->next->who : o->target;
 	const struct extra *x;
 	struct buf b = { NULL, 0, 0, 0 };
 	int first = h == o->first, bad;
@@ -1311,6 +1451,8 @@ far_input(void *arg, struct end *e)
 	(void)e;
 	if (t->state == OPENING)
 		hop_input(t);
+	else if (t->state == OPEN && t->exchange != NULL)
+		http_reply(t);
 }
 
 static void
@@ -1320,6 +1462,8 @@ far_broken(void *arg, struct end *e)
 
 	if (t->state == OPENING)
 		hop_closed(t, strerror(e->error));
+	else if (t->exchange != NULL && !t->exchange->answered)
+		http_fail(t, strerror(e->error));
 	else
 		tunnel_close(t, strerror(e->error), 1);
 }
@@ -1396,7 +1540,7 @@ static const struct asker by_stdio = {
 };
 
 static const struct steps stdio_steps = {
-	ends_idle, ends_idle, ends_done, near_broken
+	ends_idle, ends_idle, ends_idle, ends_done, near_broken
 };
 
 static void
@@ -1417,15 +1561,18 @@ stdio_start(void)
 
 /* ---- near ends that connect to us ---------------------------------------------- */
 
-/* One more tunnel needs two descriptors; what is full is silent. */
-static int
-tunnels_room(void)
+/* Remembers who is on the other side of a socket, and whether it is here. */
+static void
+tunnel_client(struct tunnel *t, int fd, const union addr *peer)
 {
-	static int limit;
+	union addr here;
+	socklen_t len = sizeof(here);
 
-	if (limit == 0)
-		limit = loop_limit();
-	return 2 * ntunnels + SPARE_FDS + 2 < limit;
+	t->client = *peer;
+	if (getsockname(fd, &here.sa, &len) == 0) {
+		addr_unmap(&here);
+		t->local = addr_loopback(peer) || addr_same_host(peer, &here);
+	}
 }
 
 static struct tunnel *
@@ -1433,63 +1580,83 @@ tunnel_accept(const struct asker *asker, const struct steps *steps, int fd,
     const union addr *peer)
 {
 	struct tunnel *t = tunnel_new(asker);
-	union addr here;
-	socklen_t len = sizeof(here);
 
 	if (t == NULL) {
 		close(fd);
 		return NULL;
 	}
-	t->client = *peer;
-	if (getsockname(fd, &here.sa, &len) == 0) {
-		addr_unmap(&here);
-		t->local = addr_loopback(peer) || addr_same_host(peer, &here);
-	}
+	tunnel_client(t, fd, peer);
 	end_socket(&t->near, fd, steps, t);
 	return t;
 }
 
-/* Opens and announces listening sockets, or exits. */
+/* Says who gets what they accept. */
 static void
-listen_start(struct listener **list, const char *addr, unsigned port,
-    const char *option,
+listen_for(struct listener *l,
     void (*accepted)(struct listener *, int, const union addr *), void *arg)
 {
+	for (; l != NULL; l = l->next) {
+		l->room = tunnels_room;
+		l->accepted = accepted;
+		l->arg = arg;
+	}
+}
+
+/* A script can wait for these lines: all that is to run does. */
+static void
+listen_announce(const struct listener *l)
+{
+	char text[ADDR_TEXT];
+
+	for (; l != NULL; l = l->next)
+		say("", "listening on %s %u", addr_text(text, &l->addr),
+		    addr_port(&l->addr));
+}
+
+static void
+listen_bind(struct listener **list, const char *addr, unsigned port)
+{
 	char text[ADDR_PORT_TEXT];
-	struct listener *l;
 	union addr failed;
 
 	if (listen_open(list, addr, port, &failed) == -1) {
 		addr_text_port(text, &failed);
 		die(1, text, "%s", strerror(errno));
 	}
-	for (l = *list; l != NULL; l = l->next) {
-		l->room = tunnels_room;
-		l->accepted = accepted;
-		l->arg = arg;
+}
+
+/* Lets them accept, in this process. */
+static void
+listen_start(struct listener *l)
+{
+	for (; l != NULL; l = l->next)
 		if (listener_start(l) == -1)
-			die(1, option, "%s", strerror(errno));
-		say("", "listening on %s %u", addr_text(text, &l->addr),
-		    addr_port(&l->addr));
-	}
+			die(1, "listening", "%s", strerror(errno));
 }
 
 /* Whoever can be reached from elsewhere must have said for whom. */
 static void
+listen_guard(const union addr *a, int guarded)
+{
+	char text[ADDR_TEXT];
+
+	if (!guarded && !addr_loopback(a))
+		die(2, opt.mode == MODE_LISTEN ? "-l" : "-L",
+		    "%s is open to other machines: say for whom, with %s",
+		    addr_text(text, a), opt.mode == MODE_LISTEN ?
+		    "-a, -c or -t" : "-c");
+}
+
+static void
 listen_check(const char *addr, unsigned port, const char *option, int guarded)
 {
 	union addr a[LISTEN_ADDRS];
-	char text[ADDR_TEXT];
 	int n, i;
 
 	if ((n = listen_addrs(a, addr, port)) == 0)
 		die(2, option, "bad address '%s'", addr);
-	for (i = 0; !guarded && i < n; i++)
-		if (!addr_loopback(&a[i]))
-			die(2, option, "%s is open to other machines: "
-			    "say for whom, with %s",
-			    addr_text(text, &a[i]),
-			    opt.mode == MODE_LISTEN ? "-a, -c or -t" : "-c");
+	for (i = 0; i < n; i++)
+		listen_guard(&a[i], guarded);
 }
 
 /* ---- near end: a local port (-L) ------------------------------------------------- */
@@ -1520,23 +1687,25 @@ port_ended(struct tunnel *t, const char *why, int broken)
 static const struct asker by_port = { port_opened, port_refused, port_ended };
 
 static const struct steps port_steps = {
-	ends_idle, ends_idle, ends_done, near_broken
+	ends_idle, ends_idle, ends_idle, ends_done, near_broken
 };
 
 static void
 port_accepted(struct listener *l, int fd, const union addr *peer)
 {
 	const struct forward *f = l->arg;
+	char why[WHY_MAX];
 	struct tunnel *t;
 
 	if ((t = tunnel_accept(&by_port, &port_steps, fd, peer)) == NULL)
 		return;
-	if (client_allowed(peer))
+	t->state = OPENING;
+	if (client_allowed(peer, why)) {
 		tunnel_open(t, f->host, f->hostport, hops_to(f->host));
-	else {
+	} else {
 		t->status = 403;
-		t->state = OPENING;
-		tunnel_close(t, "client not allowed", 1);
+		totals->refused++;
+		tunnel_close(t, why, 1);
 	}
 }
 
@@ -1549,15 +1718,21 @@ ports_start(void)
 		listen_check(f->addr, f->port, "-L", rules_open(opt.clients));
 	for (f = opt.forwards; f != NULL; f = f->next) {
 		hop_credentials(hops_to(f->host));
-		listen_start(&f->listeners, f->addr, f->port, "-L",
-		    port_accepted, f);
+		listen_bind(&f->listeners, f->addr, f->port);
+		listen_for(f->listeners, port_accepted, f);
+		listen_start(f->listeners);
+		listen_announce(f->listeners);
 	}
 }
 
 /* ---- near end: a request (-l) ------------------------------------------------------ */
 
 static void	request_read(struct tunnel *);
-static void	request_answer(struct tunnel *, int, const char *, const char *);
+static void	request_answer(struct tunnel *, int, const char *, const char *,
+		    const char *);
+static int	http_request(struct tunnel *, const struct head *);
+static void	http_begin(struct tunnel *);
+static void	http_asked(struct tunnel *);
 
 static void
 request_late(void *arg)
@@ -1566,7 +1741,7 @@ request_late(void *arg)
 
 	t->keep = 0;
 	if (t->state == HEAD && (!t->asked || t->near.in.len > 0))
-		request_answer(t, 408, NULL, "no whole request in time");
+		request_answer(t, 408, NULL, "no whole request in time", NULL);
 	else
 		tunnel_close(t, "late", 0);
 }
@@ -1590,13 +1765,23 @@ request_wait(struct tunnel *t)
 	timer_set(&t->deadline, (int64_t)opt.wait * 1000, request_late, t);
 }
 
+/* What was remembered of a request goes, and the next may come. */
+static void
+request_forget(struct tunnel *t)
+{
+	free(t->what);
+	free(t->user);
+	t->what = t->user = NULL;
+	t->near.got = t->far.got = 0;
+}
+
 /*
- * Answers what opens no tunnel.  The connection takes another request unless
- * keep says otherwise.
+ * Answers what opens no tunnel; why, if any, is for the log only.  The
+ * connection takes another request unless keep says otherwise.
  */
 static void
 request_answer(struct tunnel *t, int code, const char *proxy_status,
-    const char *text)
+    const char *text, const char *why)
 {
 	struct buf b = { NULL, 0, 0, 0 };
 	char fields[128] = "", line[512], client[ADDR_PORT_TEXT];
@@ -1614,10 +1799,8 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 		    "\r\n", proxy_status);
 	text_escape(line, sizeof(line), text, strlen(text));
 	t->status = code;
-	log_tunnel(t, line);
-	free(t->what);
-	t->what = NULL;
-	t->user = NULL;
+	log_tunnel(t, why != NULL && *why != '\0' ? why : line);
+	request_forget(t);
 	if (reply_make(&b, code, flags, fields, line) == -1) {
 		tunnel_close(t, "no memory", 1);
 		return;
@@ -1635,6 +1818,31 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 		request_linger(t);
 }
 
+/* -T: the first bytes of a ClientHello (RFC 8446, 5.1 and 4) and no others. */
+static void
+tls_check(struct tunnel *t)
+{
+	const struct buf *in = &t->near.in;
+	const unsigned char *p = in->len > 0 ? in->p + in->off : NULL;
+
+	if ((in->len > 0 && p[0] != 0x16) || (in->len > 1 && p[1] != 3) ||
+	    (in->len > 2 && p[2] > 4) || (in->len > 5 && p[5] != 1) ||
+	    (in->len < 6 && t->near.eof))
+		tunnel_close(t, "not TLS", 0);
+	else if (in->len >= 6) {
+		timer_stop(&t->deadline);
+		t->state = OPEN;
+		tunnel_watch(t);
+		end_link(&t->near, &t->far);
+	}
+}
+
+static void
+tls_late(void *arg)
+{
+	tunnel_close(arg, "not TLS in time", 0);
+}
+
 static void
 request_opened(struct tunnel *t)
 {
@@ -1642,30 +1850,42 @@ request_opened(struct tunnel *t)
 	    "HTTP/1.1 200 Connection established\r\n\r\n";
 	char client[ADDR_PORT_TEXT];
 
+	if (t->exchange != NULL) {
+		http_begin(t);
+		return;
+	}
 	say_head(addr_text_port(client, &t->client), '<',
 	    (const unsigned char *)reply, sizeof(reply) - 1);
 	end_send(&t->near, reply, sizeof(reply) - 1);
-	if (t->state == OPEN)
+	if (t->state != OPEN)
+		return;
+	if (opt.tls_only) {
+		t->state = CHECK;
+		timer_set(&t->deadline, (int64_t)opt.wait * 1000, tls_late, t);
+		tls_check(t);
+	} else
 		end_link(&t->near, &t->far);
 }
 
 static void
 request_refused(struct tunnel *t)
 {
-	const struct fault *f = &t->opening->fault;
+	struct opening *o = t->opening;
+	const struct fault *f = &o->fault;
 	char proxy_status[128], text[sizeof(f->who) + sizeof(f->what) + 2];
-	int code = f->status, n;
+	int n;
 
 	n = snprintf(proxy_status, sizeof(proxy_status), "error=%s", f->error);
 	if (f->received != 0)
 		snprintf(proxy_status + n, sizeof(proxy_status) - (size_t)n,
 		    "; received-status=%d", f->received);
 	snprintf(text, sizeof(text), "%s: %s", f->who, f->what);
-	opening_drop(t);
 	/* Bytes behind the CONNECT were the tunnel's, and are no request. */
-	if (t->near.in.len > 0)
+	if (t->near.in.len > 0 || t->exchange != NULL)
 		t->keep = 0;
-	request_answer(t, code, proxy_status, text);
+	t->opening = NULL;
+	request_answer(t, f->status, proxy_status, text, f->why);
+	free(o);
 	if (t->state == HEAD)
 		request_read(t);
 }
@@ -1674,12 +1894,17 @@ static const struct asker by_request = {
 	request_opened, request_refused, port_ended
 };
 
+static int
+is_connect(const struct head *h)
+{
+	return h->method.n == 7 && memcmp(h->method.p, "CONNECT", 7) == 0;
+}
+
 /* What makes a request malformed whatever it asks for; NULL: nothing. */
 static const char *
 request_malformed(const struct head *h, enum framing framing)
 {
 	const struct field *host = head_field(h, "Host", NULL);
-	int connect = h->method.n == 7 && memcmp(h->method.p, "CONNECT", 7) == 0;
 	char name[HOST_MAX + 1];
 	unsigned port;
 
@@ -1689,11 +1914,29 @@ request_malformed(const struct head *h, enum framing framing)
 		return "two Host fields";
 	/* Some clients send none with a CONNECT; else RFC 9112, 3.2 holds. */
 	if (host == NULL)
-		return connect || h->minor == 0 ? NULL : "no Host field";
+		return is_connect(h) || h->minor == 0 ? NULL :
+		    "no Host field";
 	if (host->value.n > 0 && authority_parse(host->value.p, host->value.n,
 	    name, &port, 80) != NULL)
 		return "bad Host field";
 	return NULL;
+}
+
+/* Where a request wants to go, in CONNECT's or in absolute form. */
+static const char *
+request_target(const struct head *h, char *host, unsigned *port)
+{
+	struct span authority, path;
+	const char *wrong;
+
+	if (is_connect(h))
+		return authority_parse(h->target.p, h->target.n, host, port,
+		    0);
+	if (!target_absolute(h->target))
+		return NULL;
+	if ((wrong = target_split(h->target, &authority, &path)) != NULL)
+		return wrong;
+	return authority_parse(authority.p, authority.n, host, port, 80);
 }
 
 /* Whether the request bears credentials that are on our list. */
@@ -1711,73 +1954,93 @@ request_authorized(struct tunnel *t, const struct head *h)
 	if (f != NULL && (n = auth_basic_decode(f->value, userpass)) != -1)
 		c = cred_find(userpass, (size_t)n);
 	secret_wipe(userpass, sizeof(userpass));
-	t->user = c != NULL ? c->user : NULL;
+	if (c != NULL)
+		t->user = strdup(c->user);
 	return c != NULL;
 }
 
-/*
- * Judges a request.  0: a tunnel to host and port is to be opened; else the
- * status of the refusal, with its text and maybe a Proxy-Status error.
- */
-static int
+/* The answer to a request that opens nothing. */
+struct verdict {
+	int		 status;	/* 0: it may go on */
+	const char	*error;		/* for Proxy-Status, or NULL */
+	const char	*text;
+	char		 why[WHY_MAX];
+};
+
+static void
 request_judge(struct tunnel *t, const struct head *h, char *host,
-    unsigned *port, const char **error, const char **text)
+    unsigned *port, struct verdict *v)
 {
 	uint64_t length;
 	enum framing framing = head_framing(h, &length);
+	int http = target_absolute(h->target) && !is_connect(h);
 	union addr a;
-	int connect = h->method.n == 7 && memcmp(h->method.p, "CONNECT", 7) == 0;
 
-	t->keep = head_persists(h) && framing == BODY_NONE;
+	t->keep = head_persists(h) && framing == BODY_NONE && !draining;
 	t->bodiless = span_is(h->method, "HEAD") ? 1 : 0;
-	*text = request_malformed(h, framing);
-	if (*text == NULL && connect)
-		*text = authority_parse(h->target.p, h->target.n, host, port,
-		    0);
-	if (*text != NULL) {
+	v->text = request_malformed(h, framing);
+	if (v->text == NULL)
+		v->text = request_target(h, host, port);
+	if (v->text != NULL) {
 		t->keep = 0;
-		return 400;
+		v->status = 400;
+		return;
 	}
-	*error = "error=http_request_denied";
-	*text = "not allowed here";
-	if (!client_allowed(&t->client))
-		return 403;
-	if (!connect) {
-		*error = NULL;
-		*text = "this is httptun, an HTTP proxy for CONNECT requests";
-		return 404;
-	}
-	if (!request_authorized(t, h)) {
-		*text = "credentials wanted";
-		return 407;
-	}
+	v->status = 403;
+	v->error = "error=http_request_denied";
+	v->text = "not allowed here";
+	if (!client_allowed(&t->client, v->why))
+		return;
+	if (!http && !is_connect(h)) {
+		v->status = 404;
+		v->error = NULL;
+		v->text = "this is httptun, an HTTP proxy";
+	} else if (!request_authorized(t, h)) {
+		v->status = 407;
+		v->text = "credentials wanted";
+	} else if (opt.tls_only && http)
+		snprintf(v->why, sizeof(v->why), "not TLS");
 	/* Behind hops names are looked up elsewhere; here only literals. */
-	if (opt.hops != NULL && !rules_allow(opt.targets, host, *port,
-	    addr_literal(&a, host, *port) == 0 ? &a : NULL, 0))
-		return 403;
-	return 0;
+	else if (opt.hops == NULL || rules_allow(opt.targets, host, *port,
+	    addr_literal(&a, host, *port) == 0 ? &a : NULL, 0, v->why))
+		v->status = 0;
+}
+
+/* A copy of what was asked for, without what may be secret in a query. */
+static char *
+request_what(const struct head *h)
+{
+	const char *query = memchr(h->target.p, '?', h->target.n);
+
+	return strndup(h->target.p, query == NULL ? h->target.n :
+	    (size_t)(query - h->target.p));
 }
 
 static void
 request_serve(struct tunnel *t, const struct head *h, size_t len)
 {
-	const char *error = NULL, *text = NULL;
+	struct verdict v;
 	char host[HOST_MAX + 1];
 	unsigned port = 0;
-	int code;
+	int connect = is_connect(h);
 
+	memset(&v, 0, sizeof(v));
 	t->since = loop_now();
-	free(t->what);
-	t->what = strndup(h->target.p, h->target.n);
-	code = request_judge(t, h, host, &port, &error, &text);
+	t->what = request_what(h);
+	request_judge(t, h, host, &port, &v);
+	if (v.status == 0 && !connect && http_request(t, h) == -1) {
+		tunnel_close(t, "no memory", 1);
+		return;
+	}
 	buf_take(&t->near.in, len);
-	if (code == 0) {
+	if (v.status == 0) {
 		tunnel_open(t, host, port, opt.hops);
 		return;
 	}
-	if (h->method.n == 7 && t->near.in.len > 0)	/* as above */
+	totals->refused++;
+	if (connect && t->near.in.len > 0)	/* as in request_refused() */
 		t->keep = 0;
-	request_answer(t, code, error, text);
+	request_answer(t, v.status, v.error, v.text, v.why);
 }
 
 /* Takes requests off what the client sent, one after the other. */
@@ -1795,8 +2058,9 @@ request_read(struct tunnel *t)
 			break;
 		if (n < 0) {
 			t->keep = t->bodiless = 0;
+			totals->refused++;
 			request_answer(t, (int)-n, NULL, "no request that "
-			    "HTTP/1.1 knows");
+			    "HTTP/1.1 knows", NULL);
 			return;
 		}
 		say_head(addr_text_port(client, &t->client), '>',
@@ -1814,6 +2078,10 @@ request_input(void *arg, struct end *e)
 
 	if (t->state == HEAD)
 		request_read(t);
+	else if (t->state == CHECK)
+		tls_check(t);
+	else if (t->state == OPEN)	/* behind a request: one a connection */
+		buf_free(&e->in);
 	else if (t->state == LINGER) {
 		buf_free(&e->in);
 		if (e->eof && e->finished)
@@ -1832,8 +2100,15 @@ request_sent(void *arg, struct end *e)
 		tunnel_close(t, "done", 0);
 }
 
+static void
+request_over(void *arg, struct end *e)
+{
+	(void)e;
+	http_asked(arg);
+}
+
 static const struct steps request_steps = {
-	request_input, request_sent, ends_done, near_broken
+	request_input, request_over, request_sent, ends_done, near_broken
 };
 
 static void
@@ -1847,18 +2122,362 @@ request_accepted(struct listener *l, int fd, const union addr *peer)
 		request_wait(t);
 }
 
+/* ---- http:// requests, forwarded (RFC 9110, 7; RFC 9112, 3.2.2) ------------- */
+
+/* Writes the request anew, for the origin.  -1: ENOMEM. */
+static int
+http_request(struct tunnel *t, const struct head *h)
+{
+	struct exchange *x;
+	struct span host, path;
+	int bad, options;
+
+	if ((x = calloc(1, sizeof(*x))) == NULL)
+		return -1;
+	t->exchange = x;
+	x->minor = h->minor;
+	x->near.in = head_framing(h, &x->near.left);
+	x->far.chunks_out = x->near.in == BODY_CHUNKED;
+	(void)target_split(h->target, &host, &path);
+	options = span_is(h->method, "OPTIONS") && path.n == 0;
+	bad = buf_fmt(&x->head, "%.*s %s%.*s HTTP/1.1\r\nHost: %.*s\r\n",
+	    (int)h->method.n, h->method.p, options ? "*" :
+	    path.n == 0 || path.p[0] == '?' ? "/" : "",
+	    (int)path.n, path.p, (int)host.n, host.p);
+	bad |= head_pass(&x->head, h);
+	return bad | buf_fmt(&x->head, "%sConnection: close\r\n\r\n",
+	    x->far.chunks_out ? "Transfer-Encoding: chunked\r\n" : "");
+}
+
+/* The origin is there: it gets the head, then the body as it comes. */
+static void
+http_begin(struct tunnel *t)
+{
+	struct exchange *x = t->exchange;
+
+	t->near.codec = t->far.codec = &message_codec;
+	t->near.coding = &x->near;
+	t->far.coding = &x->far;
+	t->far.stays = 1;
+	say_head(t->what, '>', x->head.p, x->head.len);
+	end_send(&t->far, x->head.p, x->head.len);
+	buf_free(&x->head);
+	if (x->near.in == BODY_NONE)
+		http_asked(t);
+	else if (t->state == OPEN)
+		end_join(&t->near, &t->far);
+}
+
+/* The whole request was passed on. */
+static void
+http_asked(struct tunnel *t)
+{
+	end_part(&t->near);
+	buf_free(&t->near.in);
+	if (t->state == OPEN)
+		end_finish(&t->far);
+}
+
+/* The reply is whole: the client gets the rest of it, then our end. */
+static void
+http_answered(struct tunnel *t)
+{
+	totals->open--;
+	log_tunnel(t, "done");
+	end_part(&t->near);
+	end_part(&t->far);
+	end_close(&t->far);
+	request_linger(t);
+}
+
+static void
+http_done(void *arg, struct end *e)
+{
+	(void)e;
+	http_answered(arg);
+}
+
+/* The origin gave no reply that could be passed on. */
+static void
+http_fail(struct tunnel *t, const char *why)
+{
+	totals->open--;
+	end_part(&t->near);
+	end_close(&t->far);
+	t->near.codec = NULL;
+	t->keep = 0;
+	request_answer(t, 502, "error=http_protocol_error", why, NULL);
+}
+
+/* Passes a reply's head on.  Returns -1 without memory. */
+static int
+http_pass(struct tunnel *t, const struct head *h, int chunked)
+{
+	struct buf b = { NULL, 0, 0, 0 };
+	int bad;
+
+	bad = head_pass_status(&b, h) | head_pass(&b, h) |
+	    buf_fmt(&b, "%s%s\r\n", chunked ?
+	    "Transfer-Encoding: chunked\r\n" : "",
+	    h->status >= 200 ? "Connection: close\r\n" : "");
+	if (!bad) {
+		say_head(t->what, '<', b.p, b.len);
+		end_send(&t->near, b.p, b.len);
+	}
+	buf_free(&b);
+	return bad;
+}
+
+/* The final head: its body follows, framed for the client. */
+static void
+http_body(struct tunnel *t, const struct head *h, size_t len)
+{
+	struct exchange *x = t->exchange;
+	int bad;
+
+	x->far.in = t->bodiless ? BODY_NONE : head_framing(h, &x->far.left);
+	if (x->far.in == BODY_BAD || h->status == 101) {
+		http_fail(t, h->status == 101 ? "it switched protocols" :
+		    "ambiguous length of the reply");
+		return;
+	}
+	x->near.chunks_out = x->far.in == BODY_CHUNKED && x->minor > 0;
+	x->answered = 1;
+	t->status = h->status;
+	bad = http_pass(t, h, x->near.chunks_out);
+	buf_take(&t->far.in, len);
+	if (bad)
+		tunnel_close(t, "no memory", 1);
+	else if (t->state != OPEN)
+		return;
+	else if (x->far.in == BODY_NONE)
+		http_answered(t);
+	else
+		end_join(&t->far, &t->near);
+}
+
+/* What the origin says, up to the head of its final reply. */
+static void
+http_reply(struct tunnel *t)
+{
+	struct buf *in = &t->far.in;
+	struct head h;
+	ssize_t n = 0;
+
+	while (t->state == OPEN && in->len > 0) {
+		if ((n = head_reply(&h, in->p + in->off, in->len)) <= 0)
+			break;
+		if (h.status >= 200 || h.status == 101) {
+			http_body(t, &h, (size_t)n);
+			return;
+		}
+		/* HTTP/1.0 knows no interim replies (RFC 9110, 15.2). */
+		if (t->exchange->minor > 0 && http_pass(t, &h, 0) != 0)
+			n = -1;
+		buf_take(in, (size_t)(n > 0 ? n : 0));
+		if (n <= 0)
+			break;
+		n = 0;
+	}
+	if (t->state != OPEN)
+		return;
+	if (n < 0)
+		http_fail(t, "no HTTP reply from there");
+	else if (t->far.eof)
+		http_fail(t, "closed without a whole reply");
+}
+
+/* ---- listen mode: processes ---------------------------------------------------- */
+
+static struct listener *listeners;
+
+static void
+listeners_close(void)
+{
+	struct listener *l;
+
+	for (l = listeners; l != NULL; l = l->next)
+		listener_stop(l);
+}
+
+static void
+worker_start(int number)
+{
+	totals = &all_totals[number];
+	totals->open = 0;
+	listen_start(listeners);
+}
+
+static void
+worker_drain(void)
+{
+	struct tunnel *t;
+
+	draining = 1;
+	listeners_close();
+	for (t = tunnels; t != NULL; t = t->next)
+		if (t->state == HEAD)
+			tunnel_close(t, "done", 0);
+	worker_load();
+}
+
+static void
+creds_reload(int quiet)
+{
+	struct cred *list = cred_read(opt.cred_file, quiet);
+
+	if (list == NULL)
+		return;
+	cred_free(opt.creds);
+	opt.creds = list;
+}
+
+static void
+worker_command(int c)
+{
+	if (c == CREW_DRAIN)
+		worker_drain();
+	else if (c == CREW_RELOAD)
+		creds_reload(1);
+	else {
+		leaving = c == CREW_LEAVE;
+		worker_load();
+	}
+}
+
+static void
+worker_ended(int number, int pid, int how)
+{
+	char who[32];
+
+	all_totals[number].open = 0;
+	if (WIFEXITED(how) && WEXITSTATUS(how) == 0)
+		return;
+	snprintf(who, sizeof(who), "worker %d", pid);
+	if (WIFSIGNALED(how))
+		say(who, "ended by signal %d, and its tunnels with it",
+		    WTERMSIG(how));
+	else
+		say(who, "ended with status %d, and its tunnels with it",
+		    WEXITSTATUS(how));
+}
+
+static void
+workers_full(int error)
+{
+	say("full", "%d processes; more clients wait (%s)", crew_size(),
+	    error != 0 ? strerror(error) : "no more processes");
+}
+
+static struct crew crew = {
+	1, worker_start, worker_command, worker_ended, workers_full
+};
+
+static void
+on_reload(void)
+{
+	creds_reload(0);
+	crew_order_all(CREW_RELOAD);
+}
+
+static void
+on_drain(void)
+{
+	listeners_close();
+	crew_order_all(CREW_DRAIN);
+	if (crew_size() == 0)
+		loop_stop();
+}
+
+static void
+on_totals(void)
+{
+	struct totals sum = { 0, 0, 0, 0, 0 };
+	int i, n = all_totals == &own_totals ? 1 : WORKERS_MAX;
+
+	for (i = 0; i < n; i++) {
+		sum.open += all_totals[i].open;
+		sum.tunnels += all_totals[i].tunnels;
+		sum.refused += all_totals[i].refused;
+		sum.up += all_totals[i].up;
+		sum.down += all_totals[i].down;
+	}
+	say("totals", "%llu open, %llu tunnels, %llu refused, %llu bytes up, "
+	    "%llu bytes down, %d workers", sum.open, sum.tunnels,
+	    sum.refused, sum.up, sum.down, n == 1 ? 1 : crew_size());
+}
+
+/* A proxy for the one client on stdin and stdout. */
+static void
+inetd_ended(struct tunnel *t, const char *why, int broken)
+{
+	(void)t;
+	(void)why;
+	status = broken;
+	loop_stop();
+}
+
+static const struct asker by_inetd = {
+	request_opened, request_refused, inetd_ended
+};
+
+static void
+inetd_start(void)
+{
+	struct tunnel *t;
+	union addr peer;
+	socklen_t len = sizeof(peer);
+
+	hop_credentials(opt.hops);
+	if ((t = tunnel_new(&by_inetd)) == NULL)
+		die(1, "memory", "%s", strerror(errno));
+	memset(&peer, 0, sizeof(peer));
+	if (getpeername(STDIN_FILENO, &peer.sa, &len) == 0 &&
+	    (peer.sa.sa_family == AF_INET || peer.sa.sa_family == AF_INET6)) {
+		addr_unmap(&peer);
+		tunnel_client(t, STDIN_FILENO, &peer);
+	} else
+		t->local = 1;
+	if (fd_is_socket(STDIN_FILENO)) {
+		fd_own(STDIN_FILENO);
+		end_socket(&t->near, STDIN_FILENO, &request_steps, t);
+	} else {
+		end_stdio(&t->near, &request_steps, t);
+		t->near.deaf = 0;
+	}
+	request_wait(t);
+}
+
 static void
 proxy_start(void)
 {
-	static struct listener *listeners;
+	struct listener *l;
+	int guarded = opt.creds != NULL || rules_open(opt.clients) ||
+	    rules_open(opt.targets), passed;
 
-	listen_check(opt.addr, opt.port, "-l", opt.creds != NULL ||
-	    rules_open(opt.clients) || rules_open(opt.targets));
+	if (opt.port != NO_PORT)
+		listen_check(opt.addr, opt.port, "-l", guarded);
+	passed = opt.port == NO_PORT ? listen_passed(&listeners) : 0;
+	for (l = listeners; l != NULL; l = l->next)
+		listen_guard(&l->addr, guarded);
+	if (opt.port == NO_PORT && passed <= 0)
+		die(2, "LISTEN_FDS", "no listening socket");
 	if (opt.hops == NULL && !reach.literals && lookup_init() == -1)
 		die(1, "look-up helper", "%s", strerror(errno));
 	hop_credentials(opt.hops);
-	listen_start(&listeners, opt.addr, opt.port, "-l", request_accepted,
-	    NULL);
+	all_totals = shared_alloc(WORKERS_MAX * sizeof(*all_totals));
+	if (all_totals == NULL)
+		die(1, "memory", "%s", strerror(errno));
+	if (opt.port != NO_PORT)
+		listen_bind(&listeners, opt.addr, opt.port);
+	if (opt.cred_file != NULL)
+		signal_watch(SIGHUP, on_reload);
+	signal_watch(SIGQUIT, on_drain);
+	crew.min = opt.workers;
+	listen_for(listeners, request_accepted, NULL);
+	if (crew_start(&crew) == -1)
+		die(1, "worker", "%s", strerror(errno));
+	listen_announce(listeners);
 }
 
 /* ---- options --------------------------------------------------------------------- */
@@ -1872,6 +2491,7 @@ static const char usage_text[] =
 "       httptun [options] [-x hop]... -L [addr:]port:host:hostport ...\n"
 "                                                         bridge local ports\n"
 "       httptun -l [options] [-x hop]... [addr] port      be a proxy\n"
+"       httptun -l -i [options] [-x hop]...               for one client (inetd)\n"
 "\n"
 "  -4, -6       IPv4 only, IPv6 only\n"
 "  -A scheme    any (default), or basic: send credentials at once\n"
@@ -1881,12 +2501,15 @@ static const char usage_text[] =
 "  -H field     Name: value for the first hop's request; Name: removes it\n"
 "  -h           this text\n"
 "  -I secs      close a tunnel that has been idle so long\n"
+"  -i           the client is on stdin/stdout (inetd; -l)\n"
+"  -j n         worker processes to start with (default 1; -l)\n"
 "  -L spec      forward a local port; repeatable\n"
 "  -l           listen: be a proxy\n"
 "  -N           accepted for nc's sake: half-close is always carried\n"
 "  -n           no name look-ups here\n"
 "  -P user      the first hop's user; the password is asked on the terminal\n"
 "  -s addr      source address\n"
+"  -T           only TLS may flow (-l)\n"
 "  -t rule      targets allowed: [!]host[:ports] (-l)\n"
 "  -V           version\n"
 "  -v           a line for each tunnel on stderr; -vv heads too\n"
@@ -1993,6 +2616,17 @@ static void
 opt_I(char *arg)
 {
 	opt.idle = opt_secs(arg, "-I");
+}
+
+static void
+opt_j(char *arg)
+{
+	long v = text_number(arg, strlen(arg), 1, WORKERS_MAX);
+
+	if (v == -1)
+		die(2, "-j", "bad number of processes '%s' (1-%d)", arg,
+		    WORKERS_MAX);
+	opt.workers = (int)v;
 }
 
 static void
@@ -2136,12 +2770,15 @@ static const struct option {
 	{ 'H', ':', MODE_ALL, NULL, opt_H },
 	{ 'h', 0,   MODE_ALL, NULL, opt_h },
 	{ 'I', ':', MODE_ALL, NULL, opt_I },
+	{ 'i', 0,   MODE_LISTEN, &opt.inetd, NULL },
+	{ 'j', ':', MODE_LISTEN, NULL, opt_j },
 	{ 'L', ':', MODE_LOCAL, NULL, opt_L },
 	{ 'l', 0,   MODE_LISTEN, &opt.listen, NULL },
 	{ 'N', 0,   MODE_ALL, &nothing, NULL },
 	{ 'n', 0,   MODE_ALL, &reach.literals, NULL },
 	{ 'P', ':', MODE_STDIO | MODE_LOCAL, NULL, opt_P },
 	{ 's', ':', MODE_ALL, NULL, opt_s },
+	{ 'T', 0,   MODE_LISTEN, &opt.tls_only, NULL },
 	{ 't', ':', MODE_LISTEN, NULL, opt_t },
 	{ 'V', 0,   MODE_ALL, NULL, opt_V },
 	{ 'v', 0,   MODE_ALL, &opt.verbose, NULL },
@@ -2202,6 +2839,8 @@ opt_conflicts(unsigned long seen)
 	}
 	if (opt.direct && opt.hops != NULL)
 		die(2, "-x", "direct, and hops");
+	if (opt.inetd && opt.workers > 1)
+		die(2, "-j", "not with -i");
 	if (opt.fdpass && opt.zero)
 		die(2, "-F", "not with -z");
 }
@@ -2217,7 +2856,10 @@ opt_operands(int argc, char **argv)
 		opt.port = opt_port(argv[1], strlen(argv[1]), 1, "port");
 		break;
 	case MODE_LISTEN:
-		if (argc < 1 || argc > 2)
+		opt.port = NO_PORT;
+		if (argc == 0 && (opt.inetd || getenv("LISTEN_FDS") != NULL))
+			break;
+		if (argc < 1 || argc > 2 || opt.inetd)
 			usage();
 		opt.addr = argc == 2 ? argv[0] : NULL;
 		opt.port = opt_port(argv[argc - 1], strlen(argv[argc - 1]), 0,
@@ -2250,20 +2892,30 @@ main(int argc, char **argv)
 
 	fd_sane();
 	opt.wait = OPEN_SECS;
+	opt.workers = 1;
 	seen = opt_parse(argc, argv);
 	opt_environment();
 	opt.mode = opt.listen ? MODE_LISTEN : opt.forwards != NULL ?
 	    MODE_LOCAL : MODE_STDIO;
 	opt_conflicts(seen);
 	opt_operands(argc - optind, argv + optind);
-	if (opt.cred_file != NULL)
-		opt.creds = cred_read(opt.cred_file);
-	if (opt.mode == MODE_LISTEN)
+	if (opt.cred_file != NULL &&
+	    (opt.creds = cred_read(opt.cred_file, 0)) == NULL)
+		return 2;
+	signal_end();
+	signal_watch(SIGUSR1, on_totals);
+#ifdef SIGINFO
+	signal_watch(SIGINFO, on_totals);
+#endif
+	if (opt.inetd)
+		inetd_start();
+	else if (opt.mode == MODE_LISTEN)
 		proxy_start();
 	else if (opt.mode == MODE_LOCAL)
 		ports_start();
 	else
 		stdio_start();
 	loop_run();
+	lookup_end();
 	return status;
 }

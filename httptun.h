@@ -77,6 +77,8 @@
 #define ACCEPT_BATCH	16	/* connections accepted in one turn */
 #define BACKLOG		511
 #define HOPS_MAX	32
+#define WORKERS_MAX	64
+#define SIGNALS_MAX	8
 #define SPARE_FDS	16	/* for all that is no end of a tunnel */
 
 /* ---- http.c: bytes ------------------------------------------------------ */
@@ -107,8 +109,8 @@ int	span_is(struct span, const char *);	/* equal, without case */
 int	secret_equal(const void *, size_t, const void *, size_t);
 void	secret_wipe(void *, size_t);
 /*
- * Writes src to dst (size > 0), bytes outside 0x20-0x7e and the backslash's
- * confusing uses as \xNN, cut to fit, NUL-terminated.  Returns the length.
+ * Writes src to dst (size > 0), bytes outside 0x20-0x7e as \xNN, cut to
+ * fit, NUL-terminated.  Returns the length.
  */
 size_t	text_escape(char *dst, size_t size, const char *src, size_t n);
 /* A decimal number min..max of digits only; -1 when s is none. */
@@ -175,6 +177,40 @@ ssize_t	chunked_decode(struct chunked *, unsigned char *p, size_t n,
 	    size_t *used);
 int	chunked_done(const struct chunked *);
 
+/* ---- http.c: codecs, for ends (net.c) ------------------------------------ */
+
+#define MARGIN		32	/* bytes that an encoder may add on each side */
+
+/* Turns an end's bytes into the tunnel's and back, in place. */
+struct codec {
+	/* The payload of n bytes at p, moved there; *over: the last. -1: bad */
+	ssize_t		(*decode)(void *, unsigned char *p, size_t n, int *over);
+	/* Wraps *n bytes at p, with MARGIN around; returns the new begin. */
+	unsigned char	*(*encode)(void *, unsigned char *p, size_t *n);
+	/* What ends a message, to at least MARGIN bytes. */
+	size_t		(*last)(void *, unsigned char *);
+	/* Whether the end of the connection is that of the message. */
+	int		(*open_ended)(void *);
+};
+
+/* A message with one body in and one out (RFC 9112, 6). */
+struct message {
+	enum framing	 in;
+	uint64_t	 left;
+	struct chunked	 chunked;
+	int		 chunks_out;	/* what goes out is chunked */
+};
+extern const struct codec message_codec;
+
+/*
+ * Appends the field lines that an intermediary passes on (RFC 9110, 7.6.1):
+ * none that is for one connection only, no Host; a Content-Length at most
+ * once, and Via behind them.  -1: ENOMEM.
+ */
+int	head_pass(struct buf *, const struct head *);
+/* Appends a reply's status line as ours. */
+int	head_pass_status(struct buf *, const struct head *);
+
 /* ---- http.c: authorities and URLs (RFC 3986) ---------------------------- */
 
 /*
@@ -195,6 +231,15 @@ struct url {
 
 /* Splits only; the last @ before the path ends the userinfo. */
 void	url_split(struct url *, const char *);
+/*
+ * Splits an http:// request-target (RFC 9112, 3.2.2) into its authority and
+ * its origin-form (path, to which "/" may have to be put in front when it is
+ * empty or begins with "?").  Returns what is wrong, or NULL.
+ */
+const char *target_split(struct span target, struct span *authority,
+	    struct span *path);
+/* 1 when the target has the form scheme://..., 0 for any other form. */
+int	target_absolute(struct span target);
 /*
  * Decodes %XX to dst (size bytes, NUL-terminated).  Returns the length, -1
  * when malformed, too long, or with a control character (RFC 7617, 2).
@@ -272,6 +317,14 @@ struct timer {
 void	timer_set(struct timer *, int64_t ms, void (*fn)(void *), void *arg);
 void	timer_stop(struct timer *);
 
+/* Calls fn from the loop when the signal has come. */
+void	signal_watch(int sig, void (*fn)(void));
+/*
+ * From now on TERM, INT and HUP (where not ignored) end all processes that
+ * were started from here, then this one, by that signal.
+ */
+void	signal_end(void);
+
 /* Wall-clock time as RFC 3339 says, to at least 21 bytes. */
 void	time_stamp(char *);
 
@@ -318,17 +371,21 @@ struct carrier {
 /* What an end tells its owner, always the last thing that it does. */
 struct steps {
 	void	(*input)(void *owner, struct end *);	/* in grew, or eof */
+	void	(*over)(void *owner, struct end *);	/* its codec's message */
 	void	(*sent)(void *owner, struct end *);	/* out is empty */
 	void	(*done)(void *owner, struct end *);	/* both flows ended */
 	void	(*broken)(void *owner, struct end *);	/* see error */
 };
 
-/* One side of a tunnel.  Linked to a peer it needs its owner no more. */
+/* One side of a tunnel.  Joined to a peer it needs its owner no more. */
 struct end {
 	const struct carrier *carrier;
 	const struct steps *steps;
 	void		*owner;
-	struct end	*peer;
+	struct end	*peer;		/* gets what comes */
+	const struct codec *codec;	/* NULL: bytes as they are */
+	void		*coding;	/* its state, the owner's */
+	unsigned long long *meter;	/* counts what comes, the owner's */
 	int		 rfd, wfd;	/* -1: none */
 	struct buf	 in;		/* received, for the owner */
 	struct buf	 out;		/* owed to this end */
@@ -340,7 +397,8 @@ struct end {
 			 finished:1,	/* and the other side was told */
 			 lost:1,	/* error came from sending */
 			 exact:1,	/* only look at what comes (-F) */
-			 deaf:1;	/* do not read while unlinked */
+			 deaf:1,	/* do not read while it has no peer */
+			 stays:1;	/* finish ends a message, not TCP */
 	unsigned	 peeked;	/* bytes of in that were only looked at */
 };
 
@@ -350,8 +408,10 @@ void	end_stdio(struct end *, const struct steps *, void *owner);
 void	end_send(struct end *, const void *, size_t);
 /* Ends our direction once out is sent. */
 void	end_finish(struct end *);
-/* From now on what comes from one goes to the other, in first. */
-void	end_link(struct end *, struct end *);
+/* From now on what comes from one, in first, goes to the other. */
+void	end_join(struct end *from, struct end *to);
+void	end_link(struct end *, struct end *);	/* both ways */
+void	end_part(struct end *from);	/* what comes is the owner's again */
 /* 1: it was reset, which goes unnoticed while nothing is read from it. */
 int	end_failed(struct end *);
 /* exact: the first n bytes of in are the owner's, the rest stays unread. */
@@ -397,6 +457,8 @@ void	dial_cancel(struct dial *);
 int	dial_looking(const struct dial *);
 /* Starts the look-up helper, best before any socket is open.  -1: errno. */
 int	lookup_init(void);
+/* Ends it, if it is a child of this process. */
+void	lookup_end(void);
 
 #define LISTEN_ADDRS	8
 
@@ -419,15 +481,47 @@ struct listener {
  */
 int	listen_open(struct listener **, const char *addr, unsigned port,
 	    union addr *failed);
+/*
+ * The sockets that systemd passed (LISTEN_FDS), appended.  Their number, 0
+ * when there are none for us, -1 when one is no IP socket.
+ */
+int	listen_passed(struct listener **);
+void	listener_stop(struct listener *);
 /* Puts it into the loop; room, accepted and arg have to be set.  -1: EMFILE. */
 int	listener_start(struct listener *);
 /* The addresses that this would bind (LISTEN_ADDRS at most); 0: unknown. */
 int	listen_addrs(union addr *, const char *addr, unsigned port);
 
+/* ---- net.c: workers ---------------------------------------------------------- */
+
+/* Orders to a worker, and what it tells. */
+enum { CREW_ACCEPT = 'A', CREW_LEAVE = 'L', CREW_DRAIN = 'D',
+       CREW_RELOAD = 'R', CREW_FULL = 'F', CREW_ROOM = 'O' };
+
+/* How this program is many processes; the functions are the owner's. */
+struct crew {
+	int	  min;			/* workers that accept */
+	void	(*start)(int number);	/* in a new worker, before its loop */
+	void	(*command)(int);	/* in a worker: an order */
+	void	(*ended)(int number, int pid, int status);
+	void	(*full)(int error);	/* no room, and no more workers */
+};
+
+/* Forks the first workers and keeps them from then on.  -1: errno. */
+int	crew_start(const struct crew *);
+int	crew_size(void);
+void	crew_order_all(int);
+/* In a worker: CREW_FULL or CREW_ROOM. */
+void	crew_tell(int);
+
 /* ---- net.c: this process ------------------------------------------------------ */
 
 /* Opens /dev/null where 0, 1 or 2 are closed, ignores SIGPIPE. */
 void	fd_sane(void);
+/* Makes an inherited TCP socket ours: non-blocking, and as all of them. */
+void	fd_own(int fd);
+/* Zeroed memory that children share; NULL: errno. */
+void	*shared_alloc(size_t);
 /* Passes fd with one byte over the socket.  -1: errno. */
 int	fd_pass(int sock, int fd);
 int	fd_is_socket(int fd);

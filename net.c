@@ -23,6 +23,7 @@
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE			/* SCM_RIGHTS' macros, TCP_KEEPIDLE */
 
+#include <sys/mman.h>
 #include <sys/select.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -198,6 +199,89 @@ loop_dispatch(int n)
 	}
 }
 
+/* ---- the loop: signals ---------------------------------------------------- */
+
+/* They are let in only while the loop sleeps, and acted on when it wakes. */
+static struct {
+	int			 sig;
+	void			(*fn)(void);
+	volatile sig_atomic_t	 pending;
+} signals[SIGNALS_MAX];
+static int nsignals;
+
+static void
+on_signal(int sig)
+{
+	int i;
+
+	for (i = 0; i < nsignals; i++)
+		if (signals[i].sig == sig)
+			signals[i].pending = 1;
+}
+
+static void
+signal_set(int sig, void (*handler)(int))
+{
+	struct sigaction sa;
+
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = handler;
+	sigaction(sig, &sa, NULL);
+}
+
+void
+signal_watch(int sig, void (*fn)(void))
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, sig);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signals[nsignals].sig = sig;
+	signals[nsignals++].fn = fn;
+	signal_set(sig, on_signal);
+}
+
+/* The mask for sleeping: as it is, without what is watched. */
+static void
+signals_mask(sigset_t *set)
+{
+	int i;
+
+	sigprocmask(SIG_SETMASK, NULL, set);
+	for (i = 0; i < nsignals; i++)
+		sigdelset(set, signals[i].sig);
+}
+
+static void
+signals_run(void)
+{
+	int i;
+
+	for (i = 0; i < nsignals; i++)
+		if (signals[i].pending) {
+			signals[i].pending = 0;
+			signals[i].fn();
+		}
+}
+
+/*
+ * A child takes no part in what its parent does about signals; they leave
+ * its mask.
+ */
+static void
+signals_reset(sigset_t *mask)
+{
+	static const int ignored[] = { SIGHUP, SIGQUIT, SIGUSR1 };
+	size_t i;
+
+	while (nsignals > 0)
+		sigdelset(mask, signals[--nsignals].sig);
+	for (i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+		signal_set(ignored[i], SIG_IGN);
+	signal_set(SIGCHLD, SIG_DFL);
+}
+
 /* ---- the loop: time ------------------------------------------------------ */
 
 static void
@@ -268,28 +352,43 @@ timers_run(void)
 void
 loop_run(void)
 {
-	struct timeval tv, *tvp;
+	struct timespec ts, *tsp;
+	sigset_t mask;
 	int64_t ms;
 	int n;
 
+	signals_mask(&mask);
 	while (!stopped) {
 		loop_interest();
-		tvp = NULL;
+		tsp = NULL;
 		if (timers.next != &timers) {
 			ms = timers.next->at - loop_now();
 			if (ms < 0)
 				ms = 0;
-			tv.tv_sec = (time_t)(ms / 1000);
-			tv.tv_usec = (suseconds_t)(ms % 1000 * 1000);
-			tvp = &tv;
+			ts.tv_sec = (time_t)(ms / 1000);
+			ts.tv_nsec = (long)(ms % 1000 * 1000000);
+			tsp = &ts;
 		}
-		n = select(slots_top, &readable, &writable, NULL, tvp);
+		n = pselect(slots_top, &readable, &writable, NULL, tsp,
+		    &mask);
 		time_update();
 		if (n > 0)
 			loop_dispatch(n);
+		signals_run();
 		timers_run();
 		loop_sweep();
 	}
+}
+
+/* A child begins with nothing that its parent watched. */
+static void
+loop_reset(void)
+{
+	memset(slots, 0, sizeof(slots));
+	slots_top = 0;
+	timers.next = timers.prev = &timers;
+	graves = NULL;
+	stopped = 0;
 }
 
 /* ---- addresses ------------------------------------------------------------- */
@@ -488,6 +587,22 @@ fd_is_socket(int fd)
 }
 
 void
+fd_own(int fd)
+{
+	fd_flags(fd);
+	fd_tcp(fd);
+}
+
+void *
+shared_alloc(size_t n)
+{
+	void *p = mmap(NULL, n, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void
 fd_sane(void)
 {
 	struct sigaction sa;
@@ -676,7 +791,7 @@ end_hungry(const struct end *e)
 		return 0;
 	if (e->peer != NULL)
 		return e->peer->out.len == 0 && e->peer->error == 0;
-	return !e->deaf && e->out.len == 0 && e->in.len < INPUT_MAX;
+	return !e->deaf && e->in.len < INPUT_MAX;
 }
 
 static unsigned
@@ -710,7 +825,8 @@ static void
 end_lose(struct end *e, int error)
 {
 	e->lost = 1;
-	if (!e->carrier->survives || e->eof || e->peer == NULL) {
+	if (!e->carrier->survives || e->eof ||
+	    (e->peer == NULL && e->in.len >= INPUT_MAX)) {
 		end_break(e, error);
 		return;
 	}
@@ -737,7 +853,7 @@ end_flush(struct end *e)
 	}
 	if (e->finish && !e->finished) {
 		e->finished = 1;
-		if (e->carrier->finish(e) == -1) {
+		if (!e->stays && e->carrier->finish(e) == -1) {
 			end_lose(e, errno);
 			return;
 		}
@@ -782,20 +898,54 @@ end_eof(struct end *e)
 		return;
 	}
 	e->eof = 1;
-	if (e->peer != NULL)
-		end_finish(e->peer);
-	else
+	if (e->peer == NULL)
 		e->steps->input(e->owner, e);
+	else if (e->codec == NULL)
+		end_finish(e->peer);
+	else if (e->codec->open_ended(e->coding))
+		e->steps->over(e->owner, e);
+	else
+		end_break(e, ECONNABORTED);	/* within a message */
+}
+
+/*
+ * All that is read goes through this one buffer; what a codec adds before
+ * and behind has its room there.
+ */
+static unsigned char margin_chunk[MARGIN + CHUNK + MARGIN];
+static unsigned char *const chunk = margin_chunk + MARGIN;
+
+/* Hands n bytes in the chunk, that came from e, to its peer. */
+static void
+end_relay(struct end *e, size_t n)
+{
+	struct end *to = e->peer;
+	unsigned char *p = chunk;
+	ssize_t r = (ssize_t)n;
+	int over = 0;
+
+	if (e->codec != NULL &&
+	    (r = e->codec->decode(e->coding, p, n, &over)) == -1) {
+		end_break(e, EPROTO);
+		return;
+	}
+	n = (size_t)r;
+	e->got += n;
+	if (e->meter != NULL)
+		*e->meter += n;
+	if (to->codec != NULL && n > 0)
+		p = to->codec->encode(to->coding, p, &n);
+	if ((n == 0 || end_put(to, p, n) == 0) && over && e->peer == to)
+		e->steps->over(e->owner, e);
 }
 
 static void
 end_read(struct end *e)
 {
-	static unsigned char chunk[CHUNK];
 	ssize_t n;
 
 	n = e->carrier->recv(e, chunk,
-	    e->peer != NULL ? sizeof(chunk) : INPUT_MAX - e->in.len);
+	    e->peer != NULL ? CHUNK : INPUT_MAX - e->in.len);
 	if (n == -1) {
 		if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
 			end_break(e, errno);
@@ -805,8 +955,7 @@ end_read(struct end *e)
 	if (n == 0) {
 		end_eof(e);
 	} else if (e->peer != NULL) {
-		e->got += (uint64_t)n;
-		end_put(e->peer, chunk, (size_t)n);
+		end_relay(e, (size_t)n);
 	} else if (buf_put(&e->in, chunk, (size_t)n) == -1) {
 		end_break(e, errno);
 	} else {
@@ -867,33 +1016,49 @@ end_send(struct end *e, const void *p, size_t n)
 void
 end_finish(struct end *e)
 {
+	unsigned char last[MARGIN];
+	size_t n;
+
+	if (e->finish)
+		return;
+	if (e->codec != NULL && (n = e->codec->last(e->coding, last)) > 0)
+		(void)end_put(e, last, n);
 	e->finish = 1;
 	if (e->error == 0)
 		end_flush(e);
 }
 
-/* What an owner left of from's input is the first that to gets. */
-static void
-end_pour(struct end *from, struct end *to)
+void
+end_join(struct end *from, struct end *to)
 {
-	struct buf in = from->in;
+	size_t n = from->in.len;
 
-	memset(&from->in, 0, sizeof(from->in));
-	from->got = in.len;
-	if (in.len == 0 || end_put(to, in.p + in.off, in.len) == 0)
-		if (from->eof)
-			end_finish(to);
-	buf_free(&in);
+	from->peer = to;
+	if (n > 0) {
+		memcpy(chunk, from->in.p + from->in.off, n);
+		buf_free(&from->in);
+		end_relay(from, n);
+	}
+	/* Unless its owner closed or parted them meanwhile. */
+	if (from->eof && from->peer == to)
+		end_eof(from);
+}
+
+void
+end_part(struct end *e)
+{
+	e->peer = NULL;
 }
 
 void
 end_link(struct end *a, struct end *b)
 {
+	/* Both at once: a's end may close them before b's turn comes. */
 	a->peer = b;
 	b->peer = a;
-	end_pour(a, b);
-	if (a->peer == b)		/* not closed by its owner meanwhile */
-		end_pour(b, a);
+	end_join(a, b);
+	if (b->peer == a)
+		end_join(b, a);
 }
 
 int
@@ -930,7 +1095,7 @@ end_close(struct end *e)
 	if (e->wfd != -1 && e->wfd != e->rfd)
 		fd_close(e->wfd);
 	e->rfd = e->wfd = -1;
-	if (e->peer != NULL)
+	if (e->peer != NULL && e->peer->peer == e)
 		e->peer->peer = NULL;
 	e->peer = NULL;
 	buf_free(&e->in);
@@ -959,6 +1124,85 @@ end_release(struct end *e)
 	return fd;
 }
 
+/* ---- children --------------------------------------------------------------------- */
+
+static int helper_sock = -1, helper_life = -1;
+static pid_t helper_pid = -1;
+
+static struct worker {
+	pid_t		 pid;		/* 0: none */
+	int		 fd;		/* its control channel */
+	int		 accepting, full;
+	int64_t		 born;
+} workers[WORKERS_MAX];
+
+/* TERM, INT and HUP end all our processes, then us, by that signal. */
+static void
+on_end(int sig)
+{
+	sigset_t set;
+	int i;
+
+	for (i = 0; i < WORKERS_MAX; i++)
+		if (workers[i].pid > 0)
+			kill(workers[i].pid, SIGKILL);
+	for (i = 0; i < WORKERS_MAX; i++)
+		if (workers[i].pid > 0)
+			(void)waitpid(workers[i].pid, NULL, 0);
+	if (helper_pid > 0) {
+		close(helper_life);
+		(void)waitpid(helper_pid, NULL, 0);
+	}
+	signal_set(sig, SIG_DFL);
+	sigemptyset(&set);
+	sigaddset(&set, sig);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	raise(sig);
+}
+
+static const int end_signals[] = { SIGTERM, SIGINT, SIGHUP };
+#define END_SIGNALS	(sizeof(end_signals) / sizeof(end_signals[0]))
+
+void
+signal_end(void)
+{
+	struct sigaction old;
+	size_t i;
+
+	for (i = 0; i < END_SIGNALS; i++)
+		if (sigaction(end_signals[i], NULL, &old) == 0 &&
+		    old.sa_handler == SIG_DFL)
+			signal_set(end_signals[i], on_end);
+}
+
+/* fork(2) to *pid, which no signal comes before. */
+static pid_t
+child_fork(pid_t *pid)
+{
+	struct sigaction sa;
+	sigset_t set, old;
+	size_t i;
+	pid_t child;
+
+	sigemptyset(&set);
+	for (i = 0; i < END_SIGNALS; i++)
+		sigaddset(&set, end_signals[i]);
+	sigprocmask(SIG_BLOCK, &set, &old);
+	if ((child = fork()) > 0)
+		*pid = child;
+	else if (child == 0) {
+		memset(workers, 0, sizeof(workers));
+		helper_pid = -1;
+		for (i = 0; i < END_SIGNALS; i++)
+			if (sigaction(end_signals[i], NULL, &sa) == 0 &&
+			    sa.sa_handler == on_end)
+				signal_set(end_signals[i], SIG_DFL);
+		signals_reset(&old);
+	}
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	return child;
+}
+
 /* ---- look-ups -------------------------------------------------------------------- */
 
 /*
@@ -979,9 +1223,6 @@ struct answer {
 	int		 n;
 	union addr	 addr[ADDRS_MAX];
 };
-
-static int helper_sock = -1, helper_life = -1;
-static pid_t helper_pid = -1;
 
 static void
 lookup_answer(const struct question *q, int fd)
@@ -1100,29 +1341,40 @@ lookup_serve(int sock, int life)
 	_exit(0);
 }
 
-/* The helper keeps nothing of ours open but its two descriptors. */
+/*
+ * The helper keeps nothing of ours open but its two descriptors, which get
+ * small numbers again.
+ */
 static void
 lookup_child(int sock, int life)
 {
-	int fd, limit = loop_limit();
+	int fd;
 
-	for (fd = 0; fd < limit; fd++)
+	for (fd = 0; fd < FD_SETSIZE; fd++)
 		if (fd != sock && fd != life)
 			close(fd);
 	fd_sane();
-	lookup_serve(sock, life);
+	fd = fcntl(sock, F_DUPFD, 0);
+	close(sock);
+	sock = fd;
+	fd = fcntl(life, F_DUPFD, 0);
+	close(life);
+	lookup_serve(sock, fd);
 }
 
 int
 lookup_init(void)
 {
 	int sock[2], life[2], error;
+	pid_t pid;
 
 	if (helper_sock != -1) {
 		close(helper_sock);
 		close(helper_life);
-		helper_sock = -1;
-		(void)waitpid(helper_pid, NULL, WNOHANG);
+		helper_sock = helper_life = -1;
+		if (helper_pid > 0)
+			(void)waitpid(helper_pid, NULL, WNOHANG);
+		helper_pid = -1;
 	}
 	if (socketpair(AF_UNIX, SOCK_DGRAM, 0, sock) == -1)
 		return -1;
@@ -1133,22 +1385,25 @@ lookup_init(void)
 		errno = error;
 		return -1;
 	}
-	if ((helper_pid = fork()) == 0)
-		lookup_child(sock[1], life[0]);
-	error = errno;
-	close(sock[1]);
-	close(life[0]);
-	if (helper_pid == -1) {
-		close(sock[0]);
-		close(life[1]);
-		errno = error;
-		return -1;
-	}
 	fd_flags(sock[0]);
 	fd_flags(life[1]);
 	helper_sock = sock[0];
 	helper_life = life[1];
-	return 0;
+	if ((pid = child_fork(&helper_pid)) == 0)
+		lookup_child(sock[1], life[0]);
+	close(sock[1]);
+	close(life[0]);
+	return pid == -1 ? -1 : 0;
+}
+
+void
+lookup_end(void)
+{
+	if (helper_pid <= 0)
+		return;
+	close(helper_life);
+	(void)waitpid(helper_pid, NULL, 0);
+	helper_pid = -1;
 }
 
 /* ---- connecting (RFC 8305) --------------------------------------------------------- */
@@ -1465,6 +1720,236 @@ dial_start(const char *host, unsigned port, int secs,
 	return d;
 }
 
+/* ---- workers ----------------------------------------------------------------------- */
+
+/*
+ * The first process holds no tunnels: it keeps workers, which share its
+ * listening sockets.  Only as many as asked for accept, the first ones that
+ * have room; when none has, one more is forked, and one that is not needed
+ * any more is told to leave when it is empty.  Each has a channel to us, a
+ * byte a message; at its end either side knows that the other is gone.
+ */
+static const struct crew *crew;
+static struct timer crew_timer;
+static int crew_draining, crew_full, own_fd = -1;
+
+static unsigned
+crew_want(void *arg, int fd)
+{
+	(void)arg;
+	(void)fd;
+	return WANT_READ;
+}
+
+/* What the first process tells a worker. */
+static void
+worker_ready(void *arg, int fd, unsigned what)
+{
+	char c;
+	ssize_t n = read(fd, &c, 1);
+
+	(void)arg;
+	(void)what;
+	if (n == 0)
+		_exit(0);
+	if (n == 1)
+		crew->command(c);
+}
+
+static void	crew_ready(void *, int, unsigned);
+
+static const struct watcher crew_watcher = { crew_want, crew_ready };
+static const struct watcher worker_watcher = { crew_want, worker_ready };
+
+void
+crew_tell(int c)
+{
+	char byte = (char)c;
+
+	if (own_fd != -1)
+		(void)!write(own_fd, &byte, 1);
+}
+
+static void
+crew_order(struct worker *w, int c)
+{
+	char byte = (char)c;
+
+	if (w->pid > 0)
+		(void)!write(w->fd, &byte, 1);
+}
+
+void
+crew_order_all(int c)
+{
+	int i;
+
+	for (i = 0; i < WORKERS_MAX; i++)
+		crew_order(&workers[i], c);
+	if (c == CREW_DRAIN)
+		crew_draining = 1;
+}
+
+/* A new worker's life, from the fork to its end. */
+static void
+worker_run(int number, int fd)
+{
+	int i;
+
+	for (i = 3; i < FD_SETSIZE; i++)
+		if (slots[i].watcher == &crew_watcher)
+			close(i);
+	loop_reset();
+	own_fd = fd;
+	(void)loop_watch(fd, &worker_watcher, NULL);
+	crew->start(number);
+	crew_tell(CREW_ROOM);
+	loop_run();
+	exit(0);
+}
+
+/* -1 with errno. */
+static int
+worker_fork(int number)
+{
+	struct worker *w = &workers[number];
+	int p[2], error;
+	pid_t pid;
+	char c;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) == -1)
+		return -1;
+	fd_flags(p[1]);
+	if (loop_watch(p[0], &crew_watcher, w) == 0) {
+		w->fd = p[0];
+		w->accepting = 1;
+		w->full = 0;
+		w->born = loop_now();
+		if ((pid = child_fork(&w->pid)) == 0)
+			worker_run(number, p[1]);
+		if (pid != -1) {
+			/* Its first byte: it is there and accepts. */
+			close(p[1]);
+			(void)!read(p[0], &c, 1);
+			fd_flags(p[0]);
+			return 0;
+		}
+	}
+	error = errno;
+	fd_close(p[0]);
+	close(p[1]);
+	errno = error;
+	return -1;
+}
+
+/*
+ * Makes the right number of workers accept: asks one that was to leave to
+ * stay, forks one, or lets the last ones go that are too many.
+ */
+static void
+crew_balance(void *arg)
+{
+	int i, n = 0;
+
+	(void)arg;
+	if (crew_draining)
+		return;
+	for (i = 0; i < WORKERS_MAX; i++) {
+		if (workers[i].pid > 0 && workers[i].accepting &&
+		    !workers[i].full && ++n > crew->min) {
+			workers[i].accepting = 0;
+			crew_order(&workers[i], CREW_LEAVE);
+		}
+	}
+	for (i = 0; i < WORKERS_MAX && n < crew->min; i++)
+		if (workers[i].pid > 0 && !workers[i].accepting &&
+		    !workers[i].full) {
+			workers[i].accepting = 1;
+			crew_order(&workers[i], CREW_ACCEPT);
+			n++;
+		}
+	for (i = 0; i < WORKERS_MAX && n < crew->min; i++)
+		if (workers[i].pid == 0) {
+			if (worker_fork(i) == -1)
+				break;
+			n++;
+		}
+	if (n >= crew->min)
+		crew_full = 0;
+	else if (n == 0 && !crew_full) {
+		crew_full = 1;
+		crew->full(i < WORKERS_MAX ? errno : 0);
+	}
+}
+
+/* What a worker tells us: it is full, or has room again. */
+static void
+crew_ready(void *arg, int fd, unsigned what)
+{
+	struct worker *w = arg;
+	char c;
+
+	(void)what;
+	if (read(fd, &c, 1) != 1) {
+		/* It has gone; SIGCHLD tells how. */
+		loop_forget(fd);
+		return;
+	}
+	w->full = c == CREW_FULL;
+	crew_balance(NULL);
+}
+
+/* Who of our children has ended, and what follows from it. */
+static void
+crew_reap(void)
+{
+	int i, status, left = 0, wait = 0;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == helper_pid) {
+			helper_pid = -1;
+			(void)lookup_init();
+			continue;
+		}
+		for (i = 0; i < WORKERS_MAX; i++) {
+			if (workers[i].pid != pid)
+				continue;
+			fd_close(workers[i].fd);
+			workers[i].pid = 0;
+			if (loop_now() - workers[i].born < REST_MS)
+				wait = 1;
+			crew->ended(i, (int)pid, status);
+		}
+	}
+	for (i = 0; i < WORKERS_MAX; i++)
+		left += workers[i].pid > 0;
+	if (crew_draining && left == 0)
+		loop_stop();
+	/* One that cannot live is not started over and over. */
+	else
+		timer_set(&crew_timer, wait ? REST_MS : 0, crew_balance, NULL);
+}
+
+int
+crew_start(const struct crew *c)
+{
+	crew = c;
+	signal_watch(SIGCHLD, crew_reap);
+	crew_balance(NULL);
+	return crew_size() > 0 ? 0 : -1;
+}
+
+int
+crew_size(void)
+{
+	int i, n = 0;
+
+	for (i = 0; i < WORKERS_MAX; i++)
+		n += workers[i].pid > 0;
+	return n;
+}
+
 /* ---- listening ------------------------------------------------------------------------ */
 
 static unsigned
@@ -1523,6 +2008,16 @@ listener_ready(void *arg, int lfd, unsigned what)
 static const struct watcher listener_watcher = {
 	listener_want, listener_ready
 };
+
+void
+listener_stop(struct listener *l)
+{
+	if (l->fd == -1)
+		return;
+	timer_stop(&l->rest);
+	fd_close(l->fd);
+	l->fd = -1;
+}
 
 int
 listener_start(struct listener *l)
@@ -1673,6 +2168,38 @@ listen_open(struct listener **list, const char *addr, unsigned port,
 	return -1;
 }
 
+/* sd_listen_fds(3): descriptors from 3 on, when they are meant for us. */
+int
+listen_passed(struct listener **list)
+{
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	struct listener *l;
+	socklen_t len;
+	long n, i;
+
+	if (pid == NULL || fds == NULL || strtol(pid, NULL, 10) != getpid())
+		return 0;
+	n = text_number(fds, strlen(fds), 1, FD_SETSIZE - 3);
+	(void)unsetenv("LISTEN_PID");
+	(void)unsetenv("LISTEN_FDS");
+	for (i = 0; i < n; i++) {
+		if ((l = calloc(1, sizeof(*l))) == NULL)
+			return -1;
+		l->fd = (int)i + 3;
+		len = sizeof(l->addr);
+		if (getsockname(l->fd, &l->addr.sa, &len) == -1 ||
+		    (l->addr.sa.sa_family != AF_INET &&
+		    l->addr.sa.sa_family != AF_INET6)) {
+			free(l);
+			return -1;
+		}
+		fd_flags(l->fd);
+		*list = l;
+		list = &l->next;
+	}
+	return (int)n;
+}
+
 /* ---- the terminal ------------------------------------------------------------------------ */
 
 static volatile sig_atomic_t tty_signal;
@@ -1685,6 +2212,30 @@ on_tty_signal(int sig)
 
 static const int tty_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP };
 #define TTY_SIGNALS	(sizeof(tty_signals) / sizeof(tty_signals[0]))
+
+/* read(2) of one byte, which a signal interrupts whenever it comes. */
+static ssize_t
+tty_byte(int fd, char *c)
+{
+	sigset_t set, old;
+	fd_set in;
+	size_t i;
+	int r = -1;
+
+	sigemptyset(&set);
+	for (i = 0; i < TTY_SIGNALS; i++)
+		sigaddset(&set, tty_signals[i]);
+	sigprocmask(SIG_BLOCK, &set, &old);
+	if (tty_signal != 0)
+		errno = EINTR;
+	else {
+		FD_ZERO(&in);
+		set_add(fd, &in);
+		r = pselect(fd + 1, &in, NULL, NULL, NULL, &old);
+	}
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	return r == -1 ? -1 : read(fd, c, 1);
+}
 
 /* One line without echo; the terminal is as before on return.  -1: errno. */
 static int
@@ -1702,7 +2253,7 @@ tty_line(int fd, const char *prompt, char *line, size_t size)
 	if (tcsetattr(fd, TCSAFLUSH, &quiet) == -1)
 		return -1;
 	(void)!write(fd, prompt, strlen(prompt));
-	while ((r = read(fd, &c, 1)) == 1 && c != '\n' && c != '\r')
+	while ((r = tty_byte(fd, &c)) == 1 && c != '\n' && c != '\r')
 		if (n + 1 < size)
 			line[n++] = c;
 	line[n] = '\0';
@@ -1742,7 +2293,7 @@ tty_password(const char *prompt, char *line, size_t size)
 		/* Ends us, or stops us until somebody says fg. */
 		if (tty_signal != 0)
 			raise(tty_signal);
-	} while (r == -1 && error == EINTR && tty_signal != 0);
+	} while (r == -1 && error == EINTR);
 	close(fd);
 	/* The time that a person takes counts against no deadline. */
 	time_update();

