@@ -736,13 +736,13 @@ message_encode(void *state, unsigned char *p, size_t *n)
 static size_t
 message_last(void *state, unsigned char *dst)
 {
-	static const char last[] = "0\r\n\r\n";
+	static const unsigned char last[] = { '0', '\r', '\n', '\r', '\n' };
 	const struct message *m = state;
 
 	if (!m->chunks_out)
 		return 0;
-	memcpy(dst, last, sizeof(last) - 1);
-	return sizeof(last) - 1;
+	memcpy(dst, last, sizeof(last));
+	return sizeof(last);
 }
 
 static int
@@ -759,7 +759,7 @@ const struct codec message_codec = {
 static int
 buf_text(struct buf *b, struct span s)
 {
-	size_t i, from = b->off + b->len;
+	size_t i, from;
 
 	if (buf_put(b, s.p, s.n) == -1)
 		return -1;

@@ -70,6 +70,8 @@
 #define OPEN_SECS	30	/* -w */
 #define LINGER_SECS	2	/* for a refused client to read its reply */
 #define RECONNECT_MS	250	/* until the next address (RFC 8305, 5) */
+#define COLD_MS		250	/* a quiet descriptor becomes a cold one */
+#define GLANCE_MS	10	/* how often cold ones are looked at */
 #define REST_MS		1000	/* a listener's rest when out of descriptors */
 #define ADDRS_MAX	32	/* addresses tried of one name */
 #define LOOKUPS_MAX	32	/* look-ups at once */
@@ -289,6 +291,7 @@ int	reply_make(struct buf *, int status, unsigned flags,
 struct watcher {
 	unsigned	(*want)(void *arg, int fd);
 	void		(*ready)(void *arg, int fd, unsigned what);
+	int		 eager;		/* asked each turn, however quiet */
 };
 
 /* -1 (EMFILE) when the descriptor is at or above FD_SETSIZE. */

@@ -80,17 +80,35 @@ set_has(int fd, const fd_set *set)
 /*
  * Invariant: only descriptors below FD_SETSIZE get in here, so none at or
  * above it ever reaches a set.
+ *
+ * select() costs what it is asked about, so that among many idle tunnels a
+ * busy one would be slow.  What has been quiet for COLD_MS is left out of
+ * most turns and looked at each GLANCE_MS only, or when all is quiet.
  */
 static struct {
 	const struct watcher	*watcher;
 	void			*arg;
+	int64_t			 active;	/* when it was last ready */
+	int			 live;		/* it is in the list of these */
 } slots[FD_SETSIZE];
 static int slots_top;			/* one above the highest in use */
+static int lives[FD_SETSIZE], nlives;	/* what a turn asks about at least */
 static fd_set readable, writable;	/* what the last select() found */
 static int stopped;
 static int64_t now = -1;
 static struct grave *graves;
 static struct timer timers = { &timers, &timers, 0, NULL, NULL };
+
+/* It is not idle: the next turn asks about it. */
+static void
+loop_touch(int fd)
+{
+	slots[fd].active = loop_now();
+	if (!slots[fd].live) {
+		slots[fd].live = 1;
+		lives[nlives++] = fd;
+	}
+}
 
 int
 loop_watch(int fd, const struct watcher *w, void *arg)
@@ -103,6 +121,7 @@ loop_watch(int fd, const struct watcher *w, void *arg)
 	slots[fd].arg = arg;
 	if (fd >= slots_top)
 		slots_top = fd + 1;
+	loop_touch(fd);
 	/* What was found of an earlier owner of this number is not ours. */
 	set_del(fd, &readable);
 	set_del(fd, &writable);
@@ -163,48 +182,79 @@ loop_sweep(void)
 
 /* Interest is computed from each owner's state, never remembered. */
 static void
-loop_interest(void)
+loop_ask(int fd)
 {
 	unsigned want;
-	int fd;
+
+	if (slots[fd].watcher == NULL)
+		return;
+	want = slots[fd].watcher->want(slots[fd].arg, fd);
+	if (want & WANT_READ)
+		set_add(fd, &readable);
+	if (want & WANT_WRITE)
+		set_add(fd, &writable);
+}
+
+/* What select() is asked: about all, which also finds who is live, or not. */
+static void
+loop_interest(int all)
+{
+	int fd, i;
 
 	FD_ZERO(&readable);
 	FD_ZERO(&writable);
+	if (!all) {
+		for (i = 0; i < nlives; i++)
+			loop_ask(lives[i]);
+		return;
+	}
+	while (nlives > 0)
+		slots[lives[--nlives]].live = 0;
 	for (fd = 0; fd < slots_top; fd++) {
-		if (slots[fd].watcher == NULL)
-			continue;
-		want = slots[fd].watcher->want(slots[fd].arg, fd);
-		if (want & WANT_READ)
-			set_add(fd, &readable);
-		if (want & WANT_WRITE)
-			set_add(fd, &writable);
+		loop_ask(fd);
+		if (slots[fd].watcher != NULL && (slots[fd].watcher->eager ||
+		    now - slots[fd].active < COLD_MS)) {
+			slots[fd].live = 1;
+			lives[nlives++] = fd;
+		}
 	}
 }
 
 static void
-loop_dispatch(int n)
+loop_ready(int fd, int *n)
 {
-	unsigned what;
-	int fd;
+	unsigned what = 0;
 
-	for (fd = 0; fd < slots_top && n > 0; fd++) {
-		what = 0;
-		if (set_has(fd, &readable))
-			what |= WANT_READ;
-		if (set_has(fd, &writable))
-			what |= WANT_WRITE;
-		if (what == 0 || slots[fd].watcher == NULL)
-			continue;
-		slots[fd].watcher->ready(slots[fd].arg, fd, what);
+	if (set_has(fd, &readable)) {
+		what |= WANT_READ;
+		--*n;
 	}
+	if (set_has(fd, &writable)) {
+		what |= WANT_WRITE;
+		--*n;
+	}
+	if (what == 0 || slots[fd].watcher == NULL)
+		return;
+	loop_touch(fd);
+	slots[fd].watcher->ready(slots[fd].arg, fd, what);
+}
+
+/* Tells the owners of the n that select() found. */
+static void
+loop_dispatch(int n, int all)
+{
+	int i, asked = all ? slots_top : nlives;
+
+	for (i = 0; i < asked && n > 0; i++)
+		loop_ready(all ? i : lives[i], &n);
 }
 
 /* ---- the loop: signals ---------------------------------------------------- */
 
 /* They are let in only while the loop sleeps, and acted on when it wakes. */
 static struct {
-	int			 sig;
 	void			(*fn)(void);
+	int			 sig;
 	volatile sig_atomic_t	 pending;
 } signals[SIGNALS_MAX];
 static int nsignals;
@@ -349,31 +399,44 @@ timers_run(void)
 	}
 }
 
+/* How long to sleep: to the next deadline, and at most so many ms. */
+static struct timespec *
+loop_sleep(struct timespec *ts, int64_t most)
+{
+	int64_t ms = most;
+
+	if (timers.next != &timers && (ms == -1 ||
+	    timers.next->at - now < ms))
+		ms = timers.next->at - now;
+	else if (ms == -1)
+		return NULL;
+	if (ms < 0)
+		ms = 0;
+	ts->tv_sec = (time_t)(ms / 1000);
+	ts->tv_nsec = (long)(ms % 1000 * 1000000);
+	return ts;
+}
+
 void
 loop_run(void)
 {
-	struct timespec ts, *tsp;
+	struct timespec ts;
 	sigset_t mask;
-	int64_t ms;
-	int n;
+	int64_t glance = 0;		/* when all were asked about */
+	int n, all;
 
 	signals_mask(&mask);
+	time_update();
 	while (!stopped) {
-		loop_interest();
-		tsp = NULL;
-		if (timers.next != &timers) {
-			ms = timers.next->at - loop_now();
-			if (ms < 0)
-				ms = 0;
-			ts.tv_sec = (time_t)(ms / 1000);
-			ts.tv_nsec = (long)(ms % 1000 * 1000000);
-			tsp = &ts;
-		}
-		n = pselect(slots_top, &readable, &writable, NULL, tsp,
-		    &mask);
+		all = now - glance >= GLANCE_MS || nlives == slots_top;
+		loop_interest(all);
+		n = pselect(slots_top, &readable, &writable, NULL,
+		    loop_sleep(&ts, all ? -1 : GLANCE_MS), &mask);
 		time_update();
+		if (all)
+			glance = now;
 		if (n > 0)
-			loop_dispatch(n);
+			loop_dispatch(n, all);
 		signals_run();
 		timers_run();
 		loop_sweep();
@@ -385,7 +448,7 @@ static void
 loop_reset(void)
 {
 	memset(slots, 0, sizeof(slots));
-	slots_top = 0;
+	slots_top = nlives = 0;
 	timers.next = timers.prev = &timers;
 	graves = NULL;
 	stopped = 0;
@@ -883,10 +946,13 @@ end_put(struct end *e, const unsigned char *p, size_t n)
 			r = 0;
 		}
 	}
+	if ((size_t)r == n)
+		return 0;
 	if (buf_put(&e->out, p + r, n - (size_t)r) == -1) {
 		end_break(e, errno);
 		return -1;
 	}
+	loop_touch(e->wfd);
 	return 0;
 }
 
@@ -976,7 +1042,7 @@ end_ready(void *arg, int fd, unsigned what)
 		end_read(e);
 }
 
-static const struct watcher end_watcher = { end_want, end_ready };
+static const struct watcher end_watcher = { end_want, end_ready, 0 };
 
 static void
 end_init(struct end *e, const struct carrier *c, int rfd, int wfd,
@@ -1532,7 +1598,7 @@ dial_ready(void *arg, int fd, unsigned what)
 	dial_next(d);
 }
 
-static const struct watcher dial_watcher = { dial_want, dial_ready };
+static const struct watcher dial_watcher = { dial_want, dial_ready, 1 };
 
 /*
  * Tries the next address; the attempts before it go on (RFC 8305, 5).  Out of
@@ -1647,7 +1713,7 @@ lookup_ready(void *arg, int fd, unsigned what)
 		dial_resolved(d, a.addr, a.n);
 }
 
-static const struct watcher lookup_watcher = { dial_want, lookup_ready };
+static const struct watcher lookup_watcher = { dial_want, lookup_ready, 1 };
 
 /* Sends the question.  -1: errno; EAGAIN when the helper has enough to do. */
 static int
@@ -1758,8 +1824,8 @@ worker_ready(void *arg, int fd, unsigned what)
 
 static void	crew_ready(void *, int, unsigned);
 
-static const struct watcher crew_watcher = { crew_want, crew_ready };
-static const struct watcher worker_watcher = { crew_want, worker_ready };
+static const struct watcher crew_watcher = { crew_want, crew_ready, 1 };
+static const struct watcher worker_watcher = { crew_want, worker_ready, 1 };
 
 void
 crew_tell(int c)
@@ -2006,7 +2072,7 @@ listener_ready(void *arg, int lfd, unsigned what)
 }
 
 static const struct watcher listener_watcher = {
-	listener_want, listener_ready
+	listener_want, listener_ready, 1
 };
 
 void

@@ -160,6 +160,13 @@ test_buf(void **state)
 	assert_memory_equal(b.p + b.off + 2000, want, 1500);
 	buf_take(&b, 3500);
 	assert_null(b.p);
+	/* What fits behind goes behind. */
+	assert_int_equal(buf_put(&b, "abcdef", 6), 0);
+	buf_take(&b, 2);
+	assert_int_equal(buf_put(&b, "gh", 2), 0);
+	assert_int_equal(b.len, 6);
+	assert_memory_equal(b.p + b.off, "cdefgh", 6);
+	buf_take(&b, 6);
 	assert_int_equal(b.len + b.cap + b.off, 0);
 	buf_take(&b, 0);
 	buf_free(&b);
@@ -171,6 +178,7 @@ test_buf_fmt(void **state)
 {
 	struct buf b = { NULL, 0, 0, 0 };
 	char longer[2000];
+	int i;
 
 	(void)state;
 	memset(longer, 'x', sizeof(longer) - 1);
@@ -188,6 +196,13 @@ test_buf_fmt(void **state)
 	assert_int_equal(b.p[b.off], 'x');
 	assert_int_equal(b.p[b.off + b.len - 1], '?');
 	buf_free(&b);
+	/* The NUL that printf(3) writes has its place too. */
+	for (i = 0; i < 600; i++) {
+		assert_int_equal(buf_fmt(&b, "%.*s", i, longer), 0);
+		assert_int_equal(b.len, i);
+		assert_true(b.off + b.len < b.cap);
+		buf_free(&b);
+	}
 }
 
 static void
@@ -853,6 +868,7 @@ test_reply_bad(void **state)
 		{ BYTES("HTTP/1.1 2 0 OK\r\n\r\n") },
 		{ BYTES("HTTP/1.1 0x2 OK\r\n\r\n") },
 		{ BYTES("HTTP/1.1-200 OK\r\n\r\n") },
+		{ BYTES("HTTP/1.1200 OK\r\n\r\n") },
 		{ BYTES("HTTP/1.1\r\n 200 OK\r\n\r\n") },
 		{ BYTES("HTTP/1.1 200 O\0K\r\n\r\n") },
 		{ BYTES("HTTP/1.1 200 OK\0\r\n\r\n") },
@@ -1180,6 +1196,9 @@ test_framing_reply(void **state)
 		{ "HTTP/1.1 304 N", CL "5\r\n", NONE, 0 },
 		{ "HTTP/1.1 304 N", "", NONE, 0 },
 		{ "HTTP/1.1 407 N", "", CLOSE, 0 },		/* 8 */
+		{ "HTTP/1.1 200 O", "", CLOSE, 0 },
+		{ "HTTP/1.1 200 O", CL "5\r\n", LENGTH, 5 },
+		{ "HTTP/1.1 205 R", CL "0\r\n", NONE, 0 },
 		{ "HTTP/1.0 407 N", "", CLOSE, 0 },
 		{ "HTTP/1.1 407 N", CL "0\r\n", NONE, 0 },	/* 6 */
 		{ "HTTP/1.1 407 N", CL "5\r\n", LENGTH, 5 },
@@ -1447,6 +1466,7 @@ test_host_parse(void **state)
 		{ BYTES("Host.Example"), "Host.Example" },
 		{ BYTES("host.example."), "host.example." },
 		{ BYTES("_srv.a-b.x--y"), "_srv.a-b.x--y" },
+		{ BYTES("azAZ09"), "azAZ09" },
 		{ BYTES("127.0.0.1"), "127.0.0.1" },
 		{ BYTES("127.1"), "127.1" },
 		{ BYTES("0x7f.1"), "0x7f.1" },
