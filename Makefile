@@ -17,7 +17,7 @@ SAN	= -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
 SRC	= httptun.c net.c http.c
 OBJ	= httptun.o net.o http.o
 UNIT	= tests/unit_http tests/unit_net
-SYSTEM	= tests/connect tests/listen tests/real
+SYSTEM	= tests/connect tests/listen tests/real tests/forward tests/serve
 TESTS	= $(UNIT) $(SYSTEM)
 
 all: httptun
@@ -51,6 +51,13 @@ tests/listen: tests/listen.c tests/kit.o tests/kit.h
 	    tests/kit.o -lcmocka
 tests/real: tests/real.c tests/kit.o tests/kit.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/real.c \
+	    tests/kit.o -lcmocka
+
+tests/forward: tests/forward.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/forward.c \
+	    tests/kit.o -lcmocka
+tests/serve: tests/serve.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/serve.c \
 	    tests/kit.o -lcmocka
 
 # All run, and one that fails fails the whole.

@@ -485,8 +485,14 @@ head_field(const struct head *h, const char *name, const struct field *after)
 	return NULL;
 }
 
-int
-head_lists(const struct head *h, const char *name, const char *token)
+static int
+spans_equal(struct span a, struct span b)
+{
+	return a.n == b.n && strncasecmp(a.p, b.p, a.n) == 0;
+}
+
+static int
+head_lists_span(const struct head *h, const char *name, struct span token)
 {
 	const struct field *f = NULL;
 	const char *p, *end, *comma;
@@ -497,11 +503,26 @@ head_lists(const struct head *h, const char *name, const char *token)
 			comma = memchr(p, ',', (size_t)(end - p));
 			if (comma == NULL)
 				comma = end;
-			if (span_is(span_trim(p, comma), token))
+			if (spans_equal(span_trim(p, comma), token))
 				return 1;
 		}
 	}
 	return 0;
+}
+
+int
+head_lists(const struct head *h, const char *name, const char *token)
+{
+	struct span s = { token, strlen(token) };
+
+	return head_lists_span(h, name, s);
+}
+
+int
+head_method(const struct head *h, const char *method)
+{
+	return h->method.n == strlen(method) &&
+	    memcmp(h->method.p, method, h->method.n) == 0;
 }
 
 int
@@ -562,10 +583,8 @@ head_framing(const struct head *h, uint64_t *length)
 			return BODY_BAD;
 		if (span_is(te->value, "chunked"))
 			return BODY_CHUNKED;
-		/* 4: a reply in another coding lasts until the close */
-		if (request || head_lists(h, "Transfer-Encoding", "chunked"))
-			return BODY_BAD;
-		return BODY_CLOSE;
+		/* 4: the field is gone behind us, so the coding must be too */
+		return BODY_BAD;
 	}
 	if (cl == -1)			/* 5 */
 		return BODY_BAD;
@@ -779,7 +798,7 @@ field_stays(const struct head *h, const struct field *f)
 		"Proxy-Authorization", "Proxy-Connection", "TE", "Trailer",
 		"Transfer-Encoding", "Upgrade"
 	};
-	char name[64];
+	uint64_t length;
 	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -788,12 +807,9 @@ field_stays(const struct head *h, const struct field *f)
 	/* The length is what the message was judged by: it is not theirs. */
 	if (span_is(f->name, "Content-Length"))
 		return head_field(h, "Transfer-Encoding", NULL) != NULL ||
-		    head_field(h, "Content-Length", NULL) != f;
-	if (f->name.n >= sizeof(name))
-		return 0;
-	memcpy(name, f->name.p, f->name.n);
-	name[f->name.n] = '\0';
-	return head_lists(h, "Connection", name);
+		    head_field(h, "Content-Length", NULL) != f ||
+		    head_length(h, &length) != 1;
+	return head_lists_span(h, "Connection", f->name);
 }
 
 int

@@ -1740,10 +1740,26 @@ request_late(void *arg)
 	struct tunnel *t = arg;
 
 	t->keep = 0;
-	if (t->state == HEAD && (!t->asked || t->near.in.len > 0))
+	if (!t->asked || t->near.in.len > 0)
 		request_answer(t, 408, NULL, "no whole request in time", NULL);
 	else
 		tunnel_close(t, "late", 0);
+}
+
+/* A forwarded reply may be long: its reader has the time that it takes. */
+static void
+linger_late(void *arg)
+{
+	struct tunnel *t = arg;
+
+	if (t->exchange == NULL || t->near.finished)
+		tunnel_close(t, "done", 0);
+	else if (opt.idle > 0 && loop_now() - t->near.active >=
+	    (int64_t)opt.idle * 1000)
+		tunnel_close(t, "idle", 1);
+	else
+		timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000,
+		    linger_late, t);
 }
 
 /* The reply arrives whole: what the client still sends is read over. */
@@ -1751,7 +1767,7 @@ static void
 request_linger(struct tunnel *t)
 {
 	t->state = LINGER;
-	timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000, request_late, t);
+	timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000, linger_late, t);
 	buf_free(&t->near.in);
 	end_finish(&t->near);
 	if (t->state == LINGER && t->near.eof && t->near.finished)
@@ -1894,12 +1910,6 @@ static const struct asker by_request = {
 	request_opened, request_refused, port_ended
 };
 
-static int
-is_connect(const struct head *h)
-{
-	return h->method.n == 7 && memcmp(h->method.p, "CONNECT", 7) == 0;
-}
-
 /* What makes a request malformed whatever it asks for; NULL: nothing. */
 static const char *
 request_malformed(const struct head *h, enum framing framing)
@@ -1914,7 +1924,7 @@ request_malformed(const struct head *h, enum framing framing)
 		return "two Host fields";
 	/* Some clients send none with a CONNECT; else RFC 9112, 3.2 holds. */
 	if (host == NULL)
-		return is_connect(h) || h->minor == 0 ? NULL :
+		return head_method(h, "CONNECT") || h->minor == 0 ? NULL :
 		    "no Host field";
 	if (host->value.n > 0 && authority_parse(host->value.p, host->value.n,
 	    name, &port, 80) != NULL)
@@ -1929,7 +1939,7 @@ request_target(const struct head *h, char *host, unsigned *port)
 	struct span authority, path;
 	const char *wrong;
 
-	if (is_connect(h))
+	if (head_method(h, "CONNECT"))
 		return authority_parse(h->target.p, h->target.n, host, port,
 		    0);
 	if (!target_absolute(h->target))
@@ -1973,11 +1983,11 @@ request_judge(struct tunnel *t, const struct head *h, char *host,
 {
 	uint64_t length;
 	enum framing framing = head_framing(h, &length);
-	int http = target_absolute(h->target) && !is_connect(h);
+	int http = target_absolute(h->target) && !head_method(h, "CONNECT");
 	union addr a;
 
 	t->keep = head_persists(h) && framing == BODY_NONE && !draining;
-	t->bodiless = span_is(h->method, "HEAD") ? 1 : 0;
+	t->bodiless = head_method(h, "HEAD") ? 1 : 0;
 	v->text = request_malformed(h, framing);
 	if (v->text == NULL)
 		v->text = request_target(h, host, port);
@@ -1991,7 +2001,7 @@ request_judge(struct tunnel *t, const struct head *h, char *host,
 	v->text = "not allowed here";
 	if (!client_allowed(&t->client, v->why))
 		return;
-	if (!http && !is_connect(h)) {
+	if (!http && !head_method(h, "CONNECT")) {
 		v->status = 404;
 		v->error = NULL;
 		v->text = "this is httptun, an HTTP proxy";
@@ -2022,7 +2032,7 @@ request_serve(struct tunnel *t, const struct head *h, size_t len)
 	struct verdict v;
 	char host[HOST_MAX + 1];
 	unsigned port = 0;
-	int connect = is_connect(h);
+	int connect = head_method(h, "CONNECT");
 
 	memset(&v, 0, sizeof(v));
 	t->since = loop_now();
@@ -2098,6 +2108,12 @@ request_sent(void *arg, struct end *e)
 		request_read(t);
 	else if (t->state == LINGER && e->eof && e->finished)
 		tunnel_close(t, "done", 0);
+	else if (t->state == LINGER)
+		timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000,
+		    linger_late, t);
+	else if (t->state == OPEN && t->exchange != NULL &&
+	    !t->exchange->answered)
+		http_reply(t);
 }
 
 static void
@@ -2139,7 +2155,7 @@ http_request(struct tunnel *t, const struct head *h)
 	x->near.in = head_framing(h, &x->near.left);
 	x->far.chunks_out = x->near.in == BODY_CHUNKED;
 	(void)target_split(h->target, &host, &path);
-	options = span_is(h->method, "OPTIONS") && path.n == 0;
+	options = head_method(h, "OPTIONS") && path.n == 0;
 	bad = buf_fmt(&x->head, "%.*s %s%.*s HTTP/1.1\r\nHost: %.*s\r\n",
 	    (int)h->method.n, h->method.p, options ? "*" :
 	    path.n == 0 || path.p[0] == '?' ? "/" : "",
@@ -2264,7 +2280,8 @@ http_reply(struct tunnel *t)
 	struct head h;
 	ssize_t n = 0;
 
-	while (t->state == OPEN && in->len > 0) {
+	/* Until the client has taken the last one: request_sent(). */
+	while (t->state == OPEN && in->len > 0 && t->near.out.len == 0) {
 		if ((n = head_reply(&h, in->p + in->off, in->len)) <= 0)
 			break;
 		if (h.status >= 200 || h.status == 101) {
@@ -2279,7 +2296,7 @@ http_reply(struct tunnel *t)
 			break;
 		n = 0;
 	}
-	if (t->state != OPEN)
+	if (t->state != OPEN || t->near.out.len > 0)
 		return;
 	if (n < 0)
 		http_fail(t, "no HTTP reply from there");

@@ -150,6 +150,7 @@ const struct field *head_field(const struct head *, const char *name,
 	    const struct field *after);
 /* 1 when a field of that name lists the token (RFC 9110, 5.6.1). */
 int	head_lists(const struct head *, const char *name, const char *token);
+int	head_method(const struct head *, const char *);	/* case matters */
 /* 1 when the connection persists after this message (RFC 9112, 9.3). */
 int	head_persists(const struct head *);
 /* 1 when name is a token and value has no control character. */

@@ -24,6 +24,9 @@
 #define _DEFAULT_SOURCE			/* SCM_RIGHTS' macros, TCP_KEEPIDLE */
 
 #include <sys/mman.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 #include <sys/select.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -627,7 +630,21 @@ fd_close(int fd)
 	close(fd);
 }
 
-/* Both legs of every tunnel: small writes leave at once, the dead are found. */
+/* Whether close() is a reset, or sends what there is and then ends. */
+static void
+fd_abrupt(int fd, int abrupt)
+{
+	struct linger l;
+
+	l.l_onoff = abrupt;
+	l.l_linger = 0;
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+}
+
+/*
+ * Both legs of every tunnel: small writes leave at once, the dead are found,
+ * and should this process die, both sides see a reset and no false end.
+ */
 static void
 fd_tcp(int fd)
 {
@@ -639,6 +656,7 @@ fd_tcp(int fd)
 #endif
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	fd_abrupt(fd, 1);
 }
 
 int
@@ -921,10 +939,10 @@ end_flush(struct end *e)
 			return;
 		}
 	}
-	if (e->peer == NULL)
-		e->steps->sent(e->owner, e);
-	else if (e->finished && e->peer->finished)
+	if (e->peer != NULL && e->finished && e->peer->finished)
 		e->steps->done(e->owner, e);
+	else
+		e->steps->sent(e->owner, e);
 }
 
 /* Sends at once what goes; only the rest is kept.  -1: the end is lost. */
@@ -1151,11 +1169,14 @@ end_keep(struct end *e, size_t n)
 	e->peeked = 0;
 }
 
-void
-end_close(struct end *e)
+/* Frees all, with a reset or in order. */
+static void
+end_drop(struct end *e, int abrupt)
 {
 	if (e->carrier == NULL)
 		return;
+	if (e->carrier == &tcp && e->rfd != -1 && !abrupt)
+		fd_abrupt(e->rfd, 0);
 	if (e->rfd != -1)
 		fd_close(e->rfd);
 	if (e->wfd != -1 && e->wfd != e->rfd)
@@ -1169,14 +1190,15 @@ end_close(struct end *e)
 }
 
 void
+end_close(struct end *e)
+{
+	end_drop(e, 0);
+}
+
+void
 end_reset(struct end *e)
 {
-	static const struct linger hard = { 1, 0 };
-
-	if (e->carrier == &tcp && e->rfd != -1)
-		(void)setsockopt(e->rfd, SOL_SOCKET, SO_LINGER, &hard,
-		    sizeof(hard));
-	end_close(e);
+	end_drop(e, 1);
 }
 
 int
@@ -1185,6 +1207,7 @@ end_release(struct end *e)
 	int fd = e->rfd;
 
 	loop_forget(fd);
+	fd_abrupt(fd, 0);
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 	e->rfd = e->wfd = -1;
 	return fd;
@@ -1193,6 +1216,7 @@ end_release(struct end *e)
 /* ---- children --------------------------------------------------------------------- */
 
 static int helper_sock = -1, helper_life = -1;
+static int own_fd = -1;			/* a worker's channel to the first */
 static pid_t helper_pid = -1;
 
 static struct worker {
@@ -1296,6 +1320,9 @@ lookup_answer(const struct question *q, int fd)
 	struct addrinfo hints, *res = NULL, *ai;
 	struct answer a;
 
+#ifdef __linux__
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
 	alarm(q->secs);
 	memset(&a, 0, sizeof(a));
 	memset(&hints, 0, sizeof(hints));
@@ -1715,21 +1742,26 @@ lookup_ready(void *arg, int fd, unsigned what)
 
 static const struct watcher lookup_watcher = { dial_want, lookup_ready, 1 };
 
-/* Sends the question.  -1: errno; EAGAIN when the helper has enough to do. */
+/*
+ * Sends the question.  -1: errno; EAGAIN when it is to be sent again later.
+ * A helper that has died is replaced, a worker's by the first process.
+ */
 static int
 lookup_send(const struct question *q, int answer)
 {
-	ssize_t n = -1;
 	int i;
 
 	for (i = 0; i < 2; i++) {
 		if ((helper_sock == -1 || i > 0) && lookup_init() == -1)
 			return -1;
-		n = fd_send(helper_sock, answer, q, sizeof(*q), 0);
-		if (n != -1 || errno == EAGAIN || errno == ENOBUFS)
+		if (fd_send(helper_sock, answer, q, sizeof(*q), 0) != -1)
+			return 0;
+		if (errno == EAGAIN || errno == ENOBUFS || own_fd != -1)
 			break;
 	}
-	return n == -1 ? -1 : 0;
+	if (own_fd != -1 || errno == ENOBUFS)
+		errno = EAGAIN;
+	return -1;
 }
 
 static void
@@ -1753,7 +1785,7 @@ dial_ask(void *arg)
 		return;
 	}
 	fd_close(p[0]);
-	if (error == EAGAIN || error == ENOBUFS)
+	if (error == EAGAIN)
 		timer_set(&d->timer, LOOKUP_RETRY_MS, dial_ask, d);
 	else
 		dial_fail(d, DIAL_FULL, error);
@@ -1797,7 +1829,7 @@ dial_start(const char *host, unsigned port, int secs,
  */
 static const struct crew *crew;
 static struct timer crew_timer;
-static int crew_draining, crew_full, own_fd = -1;
+static int crew_draining, crew_full;
 
 static unsigned
 crew_want(void *arg, int fd)
@@ -1812,13 +1844,18 @@ static void
 worker_ready(void *arg, int fd, unsigned what)
 {
 	char c;
-	ssize_t n = read(fd, &c, 1);
+	int passed;
+	ssize_t n = fd_recv(fd, &passed, &c, 1);
 
 	(void)arg;
 	(void)what;
 	if (n == 0)
 		_exit(0);
-	if (n == 1)
+	if (passed != -1) {		/* to a new look-up helper */
+		close(helper_sock);
+		helper_sock = passed;
+		fd_flags(passed);
+	} else if (n == 1)
 		crew->command(c);
 }
 
@@ -1867,6 +1904,8 @@ worker_run(int number, int fd)
 			close(i);
 	loop_reset();
 	own_fd = fd;
+	close(helper_life);
+	helper_life = -1;
 	(void)loop_watch(fd, &worker_watcher, NULL);
 	crew->start(number);
 	crew_tell(CREW_ROOM);
@@ -1965,6 +2004,16 @@ crew_ready(void *arg, int fd, unsigned what)
 	crew_balance(NULL);
 }
 
+static void
+crew_pass_helper(void)
+{
+	int i;
+
+	for (i = 0; i < WORKERS_MAX; i++)
+		if (workers[i].pid > 0)
+			(void)fd_send(workers[i].fd, helper_sock, "", 1, 0);
+}
+
 /* Who of our children has ended, and what follows from it. */
 static void
 crew_reap(void)
@@ -1975,7 +2024,8 @@ crew_reap(void)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		if (pid == helper_pid) {
 			helper_pid = -1;
-			(void)lookup_init();
+			if (lookup_init() == 0)
+				crew_pass_helper();
 			continue;
 		}
 		for (i = 0; i < WORKERS_MAX; i++) {
@@ -2242,8 +2292,10 @@ listen_passed(struct listener **list)
 	struct listener *l;
 	socklen_t len;
 	long n, i;
+	int on;
 
-	if (pid == NULL || fds == NULL || strtol(pid, NULL, 10) != getpid())
+	if (pid == NULL || fds == NULL ||
+	    text_number(pid, strlen(pid), 1, INT_MAX) != getpid())
 		return 0;
 	n = text_number(fds, strlen(fds), 1, FD_SETSIZE - 3);
 	(void)unsetenv("LISTEN_PID");
@@ -2252,6 +2304,12 @@ listen_passed(struct listener **list)
 		if ((l = calloc(1, sizeof(*l))) == NULL)
 			return -1;
 		l->fd = (int)i + 3;
+		len = sizeof(on);
+		if (getsockopt(l->fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &len) ==
+		    -1 || !on) {
+			free(l);
+			return -1;
+		}
 		len = sizeof(l->addr);
 		if (getsockname(l->fd, &l->addr.sa, &len) == -1 ||
 		    (l->addr.sa.sa_family != AF_INET &&

@@ -1336,6 +1336,33 @@ kit_returns(struct kit_proc *p, const struct kit_figure *idle)
 	}
 }
 
+void
+kit_rests(struct kit_proc *p)
+{
+	int64_t end = kit_now() + kit_patience();
+	pid_t pids[256];
+	long before;
+	int n;
+
+	pids[0] = p->pid;
+	do {
+		if (!kit_alive(p))
+			return;
+		n = 1 + kit_family(p->pid, pids + 1,
+		    (int)KIT_COUNT(pids) - 1);
+		if (n > (int)KIT_COUNT(pids))
+			n = (int)KIT_COUNT(pids);
+		before = sleeps(pids, n);
+		if (before != -1 && poll(NULL, 0, 1) == 0 &&
+		    sleeps(pids, n) == before &&
+		    kit_family(p->pid, NULL, 0) == n - 1)
+			return;
+		drain_all();
+	} while (kit_now() < end);
+	kit_fail("process %ld and its %d others do not rest", (long)p->pid,
+	    n - 1);
+}
+
 /* RFC 7617 with RFC 4648, section 4 */
 const char *
 kit_basic(const char *userpass)

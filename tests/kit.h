@@ -225,6 +225,9 @@ struct kit_figure {
 void	 kit_figure(pid_t, struct kit_figure *);
 /* wait until it has so many processes again, and no more descriptors */
 void	 kit_returns(struct kit_proc *, const struct kit_figure *);
+/* wait until all its processes have taken up what there is and rest; they may
+ * come and go meanwhile */
+void	 kit_rests(struct kit_proc *);
 /* "Basic ..." for user:password */
 const char *kit_basic(const char *);
 /* a whole reply of this status: the head, then its Content-Length's bytes */

@@ -1071,6 +1071,23 @@ test_unlinked(void **state)
 	side_close(&near);
 }
 
+/* What select() said is believed, but no more than it said. */
+static void
+test_ready(void **state)
+{
+	(void)state;
+	sides_open();
+	end_ready(&near.e, near.e.rfd, WANT_READ);	/* nothing is there */
+	put(near.fd, "later");
+	end_ready(&near.e, near.e.rfd, WANT_WRITE);
+	get(far.fd, "");
+	end_ready(&near.e, near.e.rfd, WANT_READ | WANT_WRITE);
+	get(far.fd, "later");
+	told(&near, 0, 0, 0);
+	told(&far, 0, 0, 0);
+	sides_close();
+}
+
 static void
 test_end_send(void **state)
 {
@@ -1119,22 +1136,28 @@ pour(int fd, uint64_t *at)
 	return sum;
 }
 
-/* Takes what is there; it goes on where it was. */
-static size_t
+/* Takes a part of what is there; it goes on where it was. */
+static void
 drain(int fd, uint64_t *at)
 {
 	unsigned char block[5000];
-	size_t sum = 0;
 	ssize_t n, i;
 
-	while ((n = read(fd, block, sizeof(block))) > 0) {
-		for (i = 0; i < n; i++, ++*at)
-			if (block[i] != pattern(*at))
-				fail_msg("byte %llu is wrong",
-				    (unsigned long long)*at);
-		sum += (size_t)n;
-	}
-	return sum;
+	n = read(fd, block, sizeof(block));
+	for (i = 0; i < n; i++, ++*at)
+		if (block[i] != pattern(*at))
+			fail_msg("byte %llu is wrong",
+			    (unsigned long long)*at);
+}
+
+/* Sends to this end go in parts, too. */
+static void
+small_buffer(int fd)
+{
+	int size = 8192;
+
+	ok(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) == 0,
+	    "SO_SNDBUF");
 }
 
 /* Pours into near until it is not read from any more. */
@@ -1163,6 +1186,8 @@ test_stall(void **state)
 
 	(void)state;
 	sides_open();
+	small_buffer(far.e.wfd);
+	now = 1000;
 	got = stall(&sent);
 	assert_true(far.e.out.len > 0);
 	assert_int_equal(end_want(&near.e, near.e.rfd), 0);
@@ -1177,6 +1202,7 @@ test_stall(void **state)
 	settle();
 	get(near.fd, "back");
 	assert_int_equal(near.e.got, got);
+	now = 2000;
 	for (i = 0; arrived < sent; i++) {
 		if (i == 10000)
 			fail_msg("%llu of %llu bytes arrive",
@@ -1187,9 +1213,36 @@ test_stall(void **state)
 		assert_int_equal(end_hungry(&near.e), far.e.out.len == 0);
 	}
 	assert_int_equal(near.e.got, sent);
+	assert_int_equal(far.e.active, 2000);	/* it took something */
 	assert_null(far.e.out.p);
 	assert_int_equal(end_hungry(&near.e), 1);
 	told(&near, 0, 0, 0);
+	sides_close();
+}
+
+/* What finds no room at all waits as well. */
+static void
+test_stall_full(void **state)
+{
+	char block[4096] = { 0 };
+	ssize_t n;
+	size_t sum = 0;
+
+	(void)state;
+	sides_open();
+	while ((n = send(far.e.wfd, block, sizeof(block), 0)) > 0)
+		sum += (size_t)n;
+	put(near.fd, "behind it");
+	settle();
+	assert_int_equal(far.e.out.len, 9);
+	told(&far, 0, 0, 0);
+	for (; sum > 0; sum -= (size_t)n)
+		ok((n = read(far.fd, block, sum < sizeof(block) ? sum :
+		    sizeof(block))) > 0, "read");
+	get(far.fd, "");
+	settle();
+	get(far.fd, "behind it");
+	assert_null(far.e.out.p);
 	sides_close();
 }
 
@@ -1202,6 +1255,7 @@ test_stall_end(void **state)
 
 	(void)state;
 	sides_open();
+	small_buffer(far.e.wfd);
 	stall(&sent);
 	shutdown(near.fd, SHUT_WR);
 	shutdown(far.fd, SHUT_WR);
@@ -1217,7 +1271,8 @@ test_stall_end(void **state)
 		drain(far.fd, &arrived);
 		turn(0);
 	}
-	drain(far.fd, &arrived);
+	for (i = 0; i < 100 && arrived < sent; i++)
+		drain(far.fd, &arrived);
 	assert_int_equal(arrived, sent);
 	get_end(far.fd);
 	assert_int_equal(near.done + far.done, 1);
@@ -1318,7 +1373,9 @@ test_send_error_owed(void **state)
 	(void)state;
 	sides_open();
 	stall(&sent);
-	drain(far.fd, &arrived);
+	while (end_want(&far.e, far.e.wfd) & WANT_WRITE &&
+	    !fd_writable(far.e.wfd))
+		drain(far.fd, &arrived);
 	put(far.fd, "answer");
 	shutdown(far.fd, SHUT_RD);
 	settle();
@@ -1345,6 +1402,37 @@ test_send_error_owed(void **state)
 	sides_close();
 }
 
+static int
+finish_fails(struct end *e)
+{
+	(void)e;
+	errno = EIO;
+	return -1;
+}
+
+/* An end that could not be told. */
+static void
+test_finish_error(void **state)
+{
+	static const struct carrier fails = {
+		.name = "fails", .recv = tcp_recv, .send = tcp_send,
+		.finish = finish_fails
+	};
+
+	(void)state;
+	sides_open();
+	far.e.carrier = &fails;
+	put(near.fd, "last");
+	shutdown(near.fd, SHUT_WR);
+	settle();
+	get(far.fd, "last");
+	told(&far, 0, 0, 1);
+	assert_int_equal(far.e.error, EIO);
+	assert_int_equal(far.e.lost, 1);
+	assert_int_equal(near.done, 0);
+	sides_close();
+}
+
 static void
 test_send_error_unlinked(void **state)
 {
@@ -1353,7 +1441,8 @@ test_send_error_unlinked(void **state)
 	close(near.fd);
 	near.fd = -1;
 	end_send(&near.e, "x", 1);
-	told(&near, 0, 0, 1);
+	settle();
+	assert_int_equal(near.broken, 1);
 	assert_int_equal(near.e.error, EPIPE);
 	assert_int_equal(near.e.lost, 1);
 	side_close(&near);
@@ -2406,13 +2495,16 @@ main(void)
 		TEST(test_flow_early),
 		TEST(test_flow_early_end),
 		TEST(test_unlinked),
+		TEST(test_ready),
 		TEST(test_end_send),
 		TEST(test_stall),
+		TEST(test_stall_full),
 		TEST(test_stall_end),
 		TEST(test_half_close),
 		TEST(test_close_both),
 		TEST(test_send_error),
 		TEST(test_send_error_owed),
+		TEST(test_finish_error),
 		TEST(test_send_error_unlinked),
 		TEST(test_recv_error),
 		TEST(test_end_reset),
