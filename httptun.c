@@ -898,6 +898,15 @@ tunnel_new(const struct asker *asker)
 }
 
 static void
+exchange_free(struct tunnel *t)
+{
+	if (t->exchange != NULL)
+		buf_free(&t->exchange->head);
+	free(t->exchange);
+	t->exchange = NULL;
+}
+
+static void
 tunnel_free(void *arg)
 {
 	struct tunnel *t = arg;
@@ -906,9 +915,7 @@ tunnel_free(void *arg)
 		t->next->link = t->link;
 	ntunnels--;
 	worker_load();
-	if (t->exchange != NULL)
-		buf_free(&t->exchange->head);
-	free(t->exchange);
+	exchange_free(t);
 	free(t->what);
 	free(t->user);
 	free(t);
@@ -1897,8 +1904,9 @@ request_refused(struct tunnel *t)
 		    "; received-status=%d", f->received);
 	snprintf(text, sizeof(text), "%s: %s", f->who, f->what);
 	/* Bytes behind the CONNECT were the tunnel's, and are no request. */
-	if (t->near.in.len > 0 || t->exchange != NULL)
+	if (t->exchange == NULL && t->near.in.len > 0)
 		t->keep = 0;
+	exchange_free(t);
 	t->opening = NULL;
 	request_answer(t, f->status, proxy_status, text, f->why);
 	free(o);

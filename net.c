@@ -1878,7 +1878,7 @@ crew_order(struct worker *w, int c)
 {
 	char byte = (char)c;
 
-	if (w->pid > 0)
+	if (w->pid > 0 && w->fd != -1)
 		(void)!write(w->fd, &byte, 1);
 }
 
@@ -1997,7 +1997,8 @@ crew_ready(void *arg, int fd, unsigned what)
 	(void)what;
 	if (read(fd, &c, 1) != 1) {
 		/* It has gone; SIGCHLD tells how. */
-		loop_forget(fd);
+		fd_close(fd);
+		w->fd = -1;
 		return;
 	}
 	w->full = c == CREW_FULL;
@@ -2010,7 +2011,7 @@ crew_pass_helper(void)
 	int i;
 
 	for (i = 0; i < WORKERS_MAX; i++)
-		if (workers[i].pid > 0)
+		if (workers[i].pid > 0 && workers[i].fd != -1)
 			(void)fd_send(workers[i].fd, helper_sock, "", 1, 0);
 }
 
@@ -2031,7 +2032,8 @@ crew_reap(void)
 		for (i = 0; i < WORKERS_MAX; i++) {
 			if (workers[i].pid != pid)
 				continue;
-			fd_close(workers[i].fd);
+			if (workers[i].fd != -1)
+				fd_close(workers[i].fd);
 			workers[i].pid = 0;
 			if (loop_now() - workers[i].born < REST_MS)
 				wait = 1;

@@ -3174,6 +3174,14 @@ under_curl_with_credentials(void **state)
 /* Trees and process groups, which the kit does not know. */
 static pid_t groups[8];
 static size_t ngroups;
+static int has_tree;
+
+static const char *
+tree(void)
+{
+	has_tree = 1;
+	return kit_path("tree");
+}
 
 static int
 forward_teardown(void **state)
@@ -3182,10 +3190,11 @@ forward_teardown(void **state)
 
 	for (i = 0; i < ngroups; i++)
 		(void)kill(-groups[i], SIGKILL);
-	if (ngroups > 0)
-		(void)kit_wait(kit_start(NULL, "rm", "-rf", kit_path("tree"),
+	if (has_tree)
+		(void)kit_wait(kit_start(NULL, "rm", "-rf", tree(),
 		    (char *)NULL));
 	ngroups = 0;
+	has_tree = 0;
 	return kit_teardown(state);
 }
 
@@ -3255,7 +3264,7 @@ static void
 under_apt_get(void **state)
 {
 	static const struct kit_opt opt = { .in = KIT_NULL };
-	const char *t = kit_path("tree");
+	const char *t = tree();
 	struct kit_proc *p;
 	char line[256];
 
@@ -3271,8 +3280,8 @@ under_apt_get(void **state)
 		kit_fail("http.server says %s", line);
 	(void)kit_file("apt_config", 0600, kit_str(apt_config, t, t, t, t, t,
 	    t, t, px.port));
-	(void)kit_start(NULL, "sh", "-c", "echo \"$1\" >$0/list", t,
-	    fill("deb [trusted=yes] " URL "/ ./"), (char *)NULL);
+	kit_exits(kit_start(NULL, "sh", "-c", "echo \"$1\" >$0/list", t,
+	    fill("deb [trusted=yes] " URL "/ ./"), (char *)NULL), 0);
 	apt_get(t, "update", NULL);
 	kit_err_wait(px.proc, fill(" al " URL "/./Packages 200 "));
 	apt_get(t, "download", "httptun-nothing");
@@ -3290,7 +3299,7 @@ browse(const char *url)
 	const char *const argv[] = { "chromium-headless-shell",
 	    "--no-sandbox", "--disable-gpu", "--disable-background-networking",
 	    "--ignore-certificate-errors",
-	    kit_str("--user-data-dir=%s", kit_path("tree")),
+	    kit_str("--user-data-dir=%s", tree()),
 	    kit_str("--proxy-server=http://127.0.0.1:%u", px.port),
 	    "--proxy-bypass-list=<-loopback>", "--dump-dom", url, NULL };
 	char page[65536];

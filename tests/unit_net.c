@@ -880,6 +880,7 @@ static void
 side_on(struct side *s, const int *sv)
 {
 	memset(s, 0, sizeof(*s));
+	memset(&s->e, 0xff, sizeof(s->e));	/* nothing is left unset */
 	s->fd = sv[1];
 	end_socket(&s->e, sv[0], &steps, s);
 }
@@ -961,7 +962,9 @@ static void
 test_flow(void **state)
 {
 	(void)state;
+	now = 4000;
 	sides_open();
+	assert_int_equal(near.e.active, 4000);
 	now = 5000;
 	put(near.fd, "up");
 	put(far.fd, "down!");
@@ -1555,6 +1558,7 @@ test_end_close(void **state)
 	end_close(&near.e);
 	assert_int_equal(fcntl(fd, F_GETFD), -1);
 	assert_null(far.e.peer);
+	assert_null(near.e.peer);
 	assert_null(near.e.in.p);
 	assert_null(near.e.out.p);
 	end_close(&near.e);
