@@ -78,7 +78,7 @@ lint:
 	mandoc -Tlint -W warning httptun.1
 	cppcheck --quiet --std=c99 --error-exitcode=1 \
 	    --enable=warning,portability --inline-suppr $(SRC)
-	clang-tidy --quiet --warnings-as-errors='*' --checks='-*,bugprone-*,clang-analyzer-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-narrowing-conversions,-clang-analyzer-security.insecureAPI.*,-bugprone-assignment-in-if-condition,-bugprone-suspicious-string-compare,-clang-analyzer-valist.*' \
+	clang-tidy --quiet --warnings-as-errors='*' --checks='-*,bugprone-*,clang-analyzer-*,-bugprone-easily-swappable-parameters,-bugprone-reserved-identifier,-bugprone-narrowing-conversions,-clang-analyzer-security.insecureAPI.*,-bugprone-assignment-in-if-condition,-bugprone-suspicious-string-compare,-clang-analyzer-valist.*,-bugprone-not-null-terminated-result' \
 	    $(SRC) -- $(STD)
 	for cc in gcc clang; do $$cc $(STD) $(WARN) -Werror -O2 \
 	    -o /dev/null $(SRC) || exit 1; done
