@@ -16,7 +16,7 @@ SAN	= -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
 
 SRC	= httptun.c net.c http.c
 OBJ	= httptun.o net.o http.o
-UNIT	= tests/unit_http tests/unit_net
+UNIT	= tests/unit_http tests/unit_net tests/unit_httptun
 SYSTEM	= tests/connect tests/listen tests/real tests/forward tests/serve
 TESTS	= $(UNIT) $(SYSTEM)
 

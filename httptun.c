@@ -259,24 +259,26 @@ cred_free(struct cred *c)
 static const char *
 cred_lines(FILE *f, struct cred **list, int *number)
 {
-	char line[CRED_MAX + 3];
 	const char *wrong = NULL;
-	size_t n;
+	char *line = NULL;
+	size_t cap = 0;
+	ssize_t n;
 
-	for (*number = 1; wrong == NULL && fgets(line, sizeof(line), f) != NULL;
-	    ++*number) {
-		n = strlen(line);
+	for (*number = 1; (n = getline(&line, &cap, f)) != -1; ++*number) {
 		if (n > 0 && line[n - 1] == '\n')
 			line[--n] = '\0';
 		if (n == 0 || line[0] == '#')
 			continue;
-		if ((*list = cred_new(line)) == NULL) {
+		if (strlen(line) != (size_t)n ||
+		    (*list = cred_new(line)) == NULL) {
 			wrong = "no user:password";
 			break;
 		}
 		list = &(*list)->next;
 	}
-	secret_wipe(line, sizeof(line));
+	if (line != NULL)
+		secret_wipe(line, cap);
+	free(line);
 	return wrong;
 }
 
@@ -422,6 +424,8 @@ rule_parse(struct rule *r, const char *arg, int client)
 	if (text[0] == '[' && (close = strchr(text, ']')) != NULL) {
 		host++;
 		*close++ = '\0';
+		if (strchr(host, ':') == NULL)
+			return "bad address";
 		if ((ports = strchr(close, ':')) != NULL)
 			*ports++ = '\0';
 		bits = close[0] == '/' ? close + 1 : NULL;
@@ -549,13 +553,19 @@ client_allowed(const union addr *client, char *why)
 	return rules_allow(opt.clients, "", 0, &a, 0, why);
 }
 
-/* Whether a client may reach this address of the host that it named. */
+/*
+ * Whether a client may reach this address of the host that it named; NULL
+ * is a name that is looked up elsewhere.
+ */
 static int
 target_allowed(const char *name, unsigned port, const union addr *asked,
     int local, char *why)
 {
-	union addr a = *asked;
+	union addr a;
 
+	if (asked == NULL)
+		return rules_allow(opt.targets, name, port, NULL, 0, why);
+	a = *asked;
 	addr_unmap(&a);
 	/* The kernel takes the unspecified address for loopback. */
 	if (addr_any(&a))
@@ -1261,9 +1271,10 @@ hop_offers(const struct head *h, char *text, size_t size, int *basic)
 				*basic = 1;
 			len = snprintf(text + n, size - n, "%s%.*s",
 			    n > 0 ? ", " : "", (int)c.scheme.n, c.scheme.p);
-			if (len < 0 || (size_t)len >= size - n)
-				return;
-			n += (size_t)len;
+			if (len > 0 && (size_t)len < size - n)
+				n += (size_t)len;
+			else
+				text[n] = '\0';	/* no more room */
 		}
 	}
 }
@@ -2018,9 +2029,9 @@ request_judge(struct tunnel *t, const struct head *h, char *host,
 		v->text = "credentials wanted";
 	} else if (opt.tls_only && http)
 		snprintf(v->why, sizeof(v->why), "not TLS");
-	/* Behind hops names are looked up elsewhere; here only literals. */
-	else if (opt.hops == NULL || rules_allow(opt.targets, host, *port,
-	    addr_literal(&a, host, *port) == 0 ? &a : NULL, 0, v->why))
+	/* What hops connect to is no address of this machine. */
+	else if (opt.hops == NULL || target_allowed(host, *port,
+	    addr_literal(&a, host, *port) == 0 ? &a : NULL, 1, v->why))
 		v->status = 0;
 }
 
@@ -2666,6 +2677,7 @@ opt_L(char *arg)
 {
 	struct forward *f = xalloc(sizeof(*f)), **tail = &opt.forwards;
 	struct span part[4];
+	union addr a;
 	const char *p = arg;
 	size_t n = 0, k;
 
@@ -2685,6 +2697,8 @@ opt_L(char *arg)
 	if (n == 4) {
 		k = part[0].n >= 2 && part[0].p[0] == '[' ? 1 : 0;
 		f->addr = xdup(part[0].p + k, part[0].n - 2 * k);
+		if (k > 0 && addr_literal(&a, f->addr, 0) == -1)
+			die(2, "-L", "bad address '%s'", f->addr);
 	}
 	f->port = opt_port(part[n - 3].p, part[n - 3].n, 0, "-L");
 	opt_host(f->host, part[n - 2].p, part[n - 2].n, "-L");

@@ -475,18 +475,78 @@ addr_copy(union addr *a, const struct sockaddr *sa)
 		memcpy(&a->in, sa, sizeof(a->in));
 }
 
+/*
+ * One to four numbers, decimal, octal or hexadecimal, of which the last one
+ * fills what the others leave, as inet_aton() takes them.
+ */
+static int
+literal_in(struct in_addr *a, const char *s)
+{
+	unsigned long part[4], addr = 0;
+	char *end;
+	int n = 0, i;
+
+	do {
+		if (n == 4 || *s < '0' || *s > '9')
+			return -1;
+		errno = 0;
+		part[n++] = strtoul(s, &end, 0);
+		if (errno != 0)
+			return -1;
+		s = end + 1;
+	} while (*end == '.');
+	if (*end != '\0')
+		return -1;
+	for (i = 0; i < n - 1; i++) {
+		if (part[i] > 255)
+			return -1;
+		addr |= part[i] << (24 - 8 * i);
+	}
+	if (part[i] > 0xffffffffUL >> (8 * i))
+		return -1;
+	a->s_addr = htonl((uint32_t)(addr | part[i]));
+	return 0;
+}
+
+/* Any IPv6 address, and behind a "%" its scope. */
+static int
+literal_in6(struct sockaddr_in6 *in6, const char *s)
+{
+	char text[INET6_ADDRSTRLEN];
+	size_t n = strcspn(s, "%");
+	long scope;
+
+	if (n >= sizeof(text))
+		return -1;
+	memcpy(text, s, n);
+	text[n] = '\0';
+	if (inet_pton(AF_INET6, text, &in6->sin6_addr) != 1)
+		return -1;
+	if (s[n] == '\0')
+		return 0;
+	in6->sin6_scope_id = if_nametoindex(s + n + 1);
+	if (in6->sin6_scope_id == 0) {
+		scope = text_number(s + n + 1, strlen(s + n + 1), 1, INT_MAX);
+		if (scope == -1)
+			return -1;
+		in6->sin6_scope_id = (uint32_t)scope;
+	}
+	return 0;
+}
+
+/* Without getaddrinfo(3), which may block whatever it is told. */
 int
 addr_literal(union addr *a, const char *s, unsigned port)
 {
-	struct addrinfo hints, *res;
-
-	memset(&hints, 0, sizeof(hints));
-	hints.ai_socktype = SOCK_STREAM;
-	hints.ai_flags = AI_NUMERICHOST;
-	if (getaddrinfo(s, NULL, &hints, &res) != 0)
+	memset(a, 0, sizeof(*a));
+	if (literal_in(&a->in.sin_addr, s) == 0)
+		a->sa.sa_family = AF_INET;
+	else if (literal_in6(&a->in6, s) == 0)
+		a->sa.sa_family = AF_INET6;
+	else {
+		memset(a, 0, sizeof(*a));
 		return -1;
-	addr_copy(a, res->ai_addr);
-	freeaddrinfo(res);
+	}
 	addr_set_port(a, port);
 	return 0;
 }
@@ -1175,8 +1235,8 @@ end_drop(struct end *e, int abrupt)
 {
 	if (e->carrier == NULL)
 		return;
-	if (e->carrier == &tcp && e->rfd != -1 && !abrupt)
-		fd_abrupt(e->rfd, 0);
+	if (e->carrier == &tcp && e->rfd != -1)
+		fd_abrupt(e->rfd, abrupt);
 	if (e->rfd != -1)
 		fd_close(e->rfd);
 	if (e->wfd != -1 && e->wfd != e->rfd)

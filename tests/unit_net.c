@@ -47,12 +47,12 @@ turn(int ms)
 	struct timeval tv;
 	int n;
 
-	loop_interest();
+	loop_interest(1);
 	tv.tv_sec = ms / 1000;
 	tv.tv_usec = ms % 1000 * 1000;
 	n = select(slots_top, &readable, &writable, NULL, &tv);
 	if (n > 0)
-		loop_dispatch(n);
+		loop_dispatch(n, 1);
 	loop_sweep();
 	return n;
 }
@@ -155,7 +155,7 @@ ready_count(void *arg, int fd, unsigned what)
 	readies[fd]++;
 }
 
-static const struct watcher counter = { want_all, ready_count };
+static const struct watcher counter = { want_all, ready_count, 0 };
 
 static void
 ready_forget(void *arg, int fd, unsigned what)
@@ -170,7 +170,7 @@ ready_forget(void *arg, int fd, unsigned what)
 static void
 test_loop_watch(void **state)
 {
-	static const struct watcher w = { want_all, ready_count };
+	static const struct watcher w = { want_all, ready_count, 0 };
 
 	(void)state;
 	errno = 0;
@@ -198,14 +198,14 @@ static void
 test_loop_interest(void **state)
 {
 	unsigned none = 0, r = WANT_READ, w = WANT_WRITE;
-	static const struct watcher watcher = { want_all, ready_count };
+	static const struct watcher watcher = { want_all, ready_count, 0 };
 
 	(void)state;
 	loop_watch(10, &watcher, &none);
 	loop_watch(11, &watcher, &r);
 	loop_watch(12, &watcher, &w);
 	loop_watch(FD_SETSIZE - 1, &watcher, &all);
-	loop_interest();
+	loop_interest(1);
 	assert_int_equal(set_has(10, &readable) + set_has(10, &writable), 0);
 	assert_true(set_has(11, &readable) && !set_has(11, &writable));
 	assert_true(!set_has(12, &readable) && set_has(12, &writable));
@@ -214,7 +214,7 @@ test_loop_interest(void **state)
 	/* Nothing is remembered. */
 	r = 0;
 	loop_forget(12);
-	loop_interest();
+	loop_interest(1);
 	assert_int_equal(set_has(11, &readable) + set_has(12, &writable), 0);
 	loop_forget(10);
 	loop_forget(11);
@@ -225,7 +225,7 @@ test_loop_interest(void **state)
 static void
 dispatch_forgets(int again)
 {
-	static const struct watcher forgets = { want_all, ready_forget };
+	static const struct watcher forgets = { want_all, ready_forget, 0 };
 	int sv[2];
 
 	ok(socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0, "socketpair");
