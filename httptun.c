@@ -2727,6 +2727,8 @@ opt_s(char *arg)
 static void
 opt_X(char *arg)
 {
+	if (strcmp(arg, "4") == 0 || strcmp(arg, "5") == 0)
+		die(2, "-X", "SOCKS is not spoken; connect is");
 	if (strcmp(arg, "connect") != 0)
 		die(2, "-X", "no carrier of this version: '%s'", arg);
 }

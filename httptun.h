@@ -17,33 +17,43 @@
 /*
  * httptun: TCP tunnels over HTTP.  The house, from the top:
  *
- *   httptun.c   what was asked: options, hops, credentials, rules, and the
- *      |        life of a tunnel (near end, far end, the hops between), log
+ *   httptun.c   what was asked: options, hops, credentials, rules, the life
+ *      |        of a tunnel (near end, far end, the hops between), log
  *      |            ^
- *      v            |  the one way up: the functions in struct steps (an
- *   net.c           |  end has input, ended, broke), a dial's done()
- *      |        descriptors and time: the select loop, deadlines, listening,
- *      |        look-ups, connecting, ends and the flows between two of them
+ *      v            |  the ways up: struct steps (an end has input, ended,
+ *   net.c           |  broke), struct dialer (connected), struct crew
+ *      |        descriptors, time and processes: the select loop, deadlines,
+ *      |        signals, ends and the flows between two of them, look-ups,
+ *      |        connecting, listening, workers
  *      v
- *   http.c      bytes and meaning: heads, replies, authorities, URLs,
- *               credentials, Base64, chunks.  No descriptor, clock or stderr
+ *   http.c      bytes and meaning: heads, replies, bodies, authorities, URLs,
+ *               credentials, Base64.  No descriptor, clock or stderr
  *
  * A tunnel has a near end, where it was asked for, a far end, the way to the
  * target, and two flows between them.  Modes are choices of the two ends:
  *
  *   near end                                far end
- *   stdin/stdout            by_stdio        straight to the target, or
- *   a local port (-L)       by_port         through hops (-x), each asked
- *   a CONNECT request (-l)  by_request      with CONNECT, in order
+ *   stdin/stdout              by_stdio      straight to the target, or
+ *   a local port (-L)         by_port       through hops (-x), each asked
+ *   a CONNECT request (-l)    by_request    with CONNECT, in order
+ *   the same on stdin (-l -i) by_inetd
  *
  * Its life (httptun.c, "the life of a tunnel"):
  *
- *   HEAD -> OPENING -> OPEN -> freed        HEAD: by_request only
- *     ^        |
- *     |        v
- *     +--- refused -> LINGER -> freed       by_request may ask again
+ *   HEAD --> OPENING --> [CHECK] --> OPEN --> DEAD    HEAD, LINGER: requests
+ *     ^         |                     |               CHECK: -T
+ *     |         v                     v
+ *     +----- refused -----------> LINGER --> DEAD
  *
+ * An http:// request (struct exchange) is a tunnel whose flows are messages:
+ * a codec of http.c's on each end takes their framing off and puts it on.
  * How an end's bytes travel is its carrier, a table of functions in net.c.
+ *
+ * In listen mode the first process keeps workers, which hold the tunnels, and
+ * a look-up helper; with it all of them end:
+ *
+ *   first --+-- worker, worker ...   (share the listening sockets)
+ *           +-- helper -- a process for each look-up
  */
 
 #ifndef HTTPTUN_H
