@@ -212,18 +212,6 @@ works_silently(struct kit_proc *p, int far)
 	kit_err_is(p, "");
 }
 
-/* The other side has gone, in whatever way. */
-static void
-gone(int fd)
-{
-	char buf[4096];
-	ssize_t n;
-
-	do {
-		kit_poll(fd, POLLIN, "the other side to go");
-	} while ((n = read(fd, buf, sizeof(buf))) > 0);
-}
-
 /* In two pieces; the program has looked at the first before the other comes. */
 static void
 send_cut(struct kit_proc *p, int fd, const char *s, size_t len, size_t cut)
@@ -900,7 +888,7 @@ test_auth_new_connection(void **state)
 		if (renewed[i].closes)
 			kit_drop(fd);
 		else
-			gone(fd);
+			(void)kit_until_end(fd);
 		fd = asked(&px, AUTHORITY);
 		has_field("Proxy-Authorization", USERPASS);
 		kit_puts(fd, OK200);
@@ -1435,7 +1423,7 @@ test_prompt_ended(void **state)
 		kit_exits(p, ends[i].status);
 		kit_eof(p->out);
 		pty_restored(&t);
-		gone(fd);
+		(void)kit_until_end(fd);
 	}
 	kit_untouched(px.lfd);
 }
@@ -1525,48 +1513,51 @@ tunnel_over(struct tunnel *t)
 }
 
 static void
-test_half_close_near(void **state)
+on_all_routes(void (*test)(const struct route *, int), int down)
 {
-	struct kit_stream up, down;
-	struct tunnel t;
 	size_t i;
 
+	for (i = 0; i < KIT_COUNT(routes); i++)
+		test(&routes[i], down);
+}
+
+/* One end ends its direction, the other sends a lot afterwards. */
+static void
+half_close(const struct route *r, int down)
+{
+	struct tunnel t;
+	unsigned seed = down ? 2 : 1;
+	int from, to;
+
+	tunnel_open(&t, r);
+	from = down ? t.far : t.in;
+	to = down ? t.out : t.far;
+	kit_puts(from, "last words");
+	kit_half_close(from);
+	kit_expect(to, "last words");
+	kit_eof(to);
+	kit_idle(t.p);
+	if (down)
+		assert_true(kit_alive(t.p));
+	kit_pump((struct kit_stream[]){
+		{ down ? t.in : t.far, KIT_OUT, 10 * MB, seed, 1, 0 },
+		{ down ? t.far : t.out, KIT_IN, 10 * MB, seed, 1, 0 },
+	}, 2);
+	tunnel_over(&t);
+}
+
+static void
+test_half_close_near(void **state)
+{
 	(void)state;
-	for (i = 0; i < KIT_COUNT(routes); i++) {
-		tunnel_open(&t, &routes[i]);
-		kit_puts(t.in, "last words");
-		kit_half_close(t.in);
-		kit_expect(t.far, "last words");
-		kit_eof(t.far);
-		kit_idle(t.p);
-		up = (struct kit_stream){ t.far, KIT_OUT, 10 * MB, 1, 1, 0 };
-		down = (struct kit_stream){ t.out, KIT_IN, 10 * MB, 1, 1, 0 };
-		kit_pump((struct kit_stream[]){ up, down }, 2);
-		tunnel_over(&t);
-	}
+	on_all_routes(half_close, 0);
 }
 
 static void
 test_half_close_far(void **state)
 {
-	struct kit_stream up, down;
-	struct tunnel t;
-	size_t i;
-
 	(void)state;
-	for (i = 0; i < KIT_COUNT(routes); i++) {
-		tunnel_open(&t, &routes[i]);
-		kit_puts(t.far, "last words");
-		kit_half_close(t.far);
-		kit_expect(t.out, "last words");
-		kit_eof(t.out);
-		kit_idle(t.p);
-		assert_true(kit_alive(t.p));
-		up = (struct kit_stream){ t.in, KIT_OUT, 10 * MB, 2, 1, 0 };
-		down = (struct kit_stream){ t.far, KIT_IN, 10 * MB, 2, 1, 0 };
-		kit_pump((struct kit_stream[]){ up, down }, 2);
-		tunnel_over(&t);
-	}
+	on_all_routes(half_close, 1);
 }
 
 static void
@@ -1620,21 +1611,15 @@ stall(const struct route *r, int down)
 static void
 test_stalled_near(void **state)
 {
-	size_t i;
-
 	(void)state;
-	for (i = 0; i < KIT_COUNT(routes); i++)
-		stall(&routes[i], 1);
+	on_all_routes(stall, 1);
 }
 
 static void
 test_stalled_far(void **state)
 {
-	size_t i;
-
 	(void)state;
-	for (i = 0; i < KIT_COUNT(routes); i++)
-		stall(&routes[i], 0);
+	on_all_routes(stall, 0);
 }
 
 
@@ -1657,7 +1642,7 @@ test_stdout_closed(void **state)
 		(void)send(t.far, "second", 6, 0);
 		kit_exits(t.p, 1);
 		kit_err_is(t.p, "");
-		gone(t.far);
+		(void)kit_until_end(t.far);
 	}
 }
 
@@ -2139,7 +2124,7 @@ test_local_client_gives_up(void **state)
 	near = kit_connect(AF_INET, port);
 	far = asked(&px, AUTHORITY);
 	kit_reset(near);
-	gone(far);
+	(void)kit_until_end(far);
 	fds_back(p, fds);
 	/* the bytes that it has sent do not hide the reset */
 	near = kit_connect(AF_INET, port);
@@ -2147,7 +2132,7 @@ test_local_client_gives_up(void **state)
 	far = asked(&px, AUTHORITY);
 	kit_idle(p);
 	kit_reset(near);
-	gone(far);
+	(void)kit_until_end(far);
 	fds_back(p, fds);
 	kit_done(p);
 
@@ -2234,7 +2219,7 @@ test_signals(void **state)
 			kit_exits(p, -sigs[i]);
 			assert_null(strstr(kit_err(p), "ignal"));
 			if (far != -1)
-				gone(far);
+				(void)kit_until_end(far);
 			/* nobody of its group is left */
 			end = kit_now() + kit_patience();
 			while (kill(-p->pid, 0) == 0)
@@ -2375,10 +2360,10 @@ test_idle(void **state)
 		(void)poll(NULL, 0, 20);
 	}
 	fails(p, 1, "idle");
-	gone(fd);
+	(void)kit_until_end(fd);
 	/* -L goes on */
-	gone(near);
-	gone(far);
+	(void)kit_until_end(near);
+	(void)kit_until_end(far);
 	fds_back(local, fds);
 	assert_true(kit_alive(local));
 	kit_err_has(local, "idle");

@@ -71,8 +71,6 @@ struct pair {
 	int	c, o;
 };
 
-enum way { WAY_CLOSE, WAY_RESET, WAY_HALF, WAYS };
-
 
 /* ---- messages ------------------------------------------------------------ */
 
@@ -245,23 +243,6 @@ fill(const char *s)
 	return s;
 }
 
-/* n times the text */
-static const char *
-times(size_t n, const char *text)
-{
-	size_t len = strlen(text), i;
-	char *s = malloc(n * len + 1);
-	const char *r;
-
-	assert_non_null(s);
-	for (i = 0; i < n; i++)
-		memcpy(s + i * len, text, len);
-	s[n * len] = '\0';
-	r = kit_str("%s", s);
-	free(s);
-	return r;
-}
-
 
 /* ---- clients and origins ------------------------------------------------- */
 
@@ -278,28 +259,6 @@ ask(const char *request)
 
 	kit_puts(c, fill(request));
 	return c;
-}
-
-/* The connection ends, in whatever way, without a byte. */
-static void
-over(int fd)
-{
-	char buf[4096];
-
-	(void)kit_to_the_end(fd, buf, sizeof(buf));
-	is("the rest", buf, "");
-	(void)close(fd);
-}
-
-static void
-vanish(int fd, enum way how)
-{
-	if (how == WAY_RESET)
-		kit_reset(fd);
-	else if (how == WAY_CLOSE)
-		(void)close(fd);
-	else
-		kit_half_close(fd);
 }
 
 /* A request's head as the origin gets it. */
@@ -420,7 +379,7 @@ answered(struct pair p, int bodiless)
 	m = response_at(p.c, bodiless);
 	has_status(&m, 200);
 	is("the body", m.body, bodiless ? "" : "ok");
-	over(p.o);
+	kit_ends(p.o);
 	(void)close(p.c);
 }
 
@@ -431,23 +390,6 @@ serves(void)
 
 	is("the request", first_line(request_at(p.o).head), "GET /p HTTP/1.1");
 	answered(p, 0);
-}
-
-/* Sends until the connection is reset; nothing is read. */
-static void
-push_until_reset(int fd)
-{
-	int64_t end = kit_now() + kit_patience();
-	static const char junk[65536];
-	ssize_t n;
-
-	do {
-		kit_poll(fd, POLLOUT, "a reset");
-		n = send(fd, junk, sizeof(junk), MSG_NOSIGNAL | MSG_DONTWAIT);
-	} while ((n != -1 || errno == EAGAIN) && kit_now() < end);
-	if (n != -1 || (errno != ECONNRESET && errno != EPIPE))
-		kit_fail("no reset on %d", fd);
-	(void)close(fd);
 }
 
 /* Sends what goes, to one that may be ending the connection; how much. */
@@ -466,22 +408,6 @@ push(int fd, const char *bytes, size_t len)
 		}
 	}
 	return (size_t)(bytes - from);
-}
-
-static int
-has_ipv6(void)
-{
-	struct sockaddr_in6 s6 = { .sin6_family = AF_INET6 };
-	int fd = socket(AF_INET6, SOCK_STREAM, 0), has;
-
-	s6.sin6_addr = in6addr_loopback;
-	has = fd != -1 &&
-	    bind(fd, (struct sockaddr *)&s6, sizeof(s6)) == 0;
-	if (fd != -1)
-		(void)close(fd);
-	if (!has)
-		print_message("no IPv6 here: not tested\n");
-	return has;
 }
 
 
@@ -525,7 +451,7 @@ urls(void **state)
 		{ AF_INET, "GET http://[::ffff:127.0.0.1]:{}/", "GET /",
 		    "[::ffff:127.0.0.1]:{}" }
 	};
-	int v6 = has_ipv6();
+	int v6 = kit_has_ipv6();
 	struct message m;
 	struct pair p;
 	size_t i;
@@ -721,17 +647,17 @@ long_requests(void **state)
 
 	(void)state;
 	SERVE(LOCAL);
-	path = times(8000, "p");
+	path = kit_times(8000, "p");
 	p = asked(kit_str("GET " URL "/%s HTTP/1.1\r\nHost: h\r\n\r\n",
 	    path));
 	is("the request", first_line(request_at(p.o).head),
 	    kit_str("GET /%s HTTP/1.1", path));
 	answered(p, 0);
-	value = kit_str("X: %s\r\n", times(16000, "x"));
+	value = kit_str("X: %s\r\n", kit_times(16000, "x"));
 	p = asked(kit_str(GET "%s\r\n", value));
 	is("the rest", others(request_at(p.o).head), value);
 	answered(p, 0);
-	value = times(98, "X: 1\r\n");
+	value = kit_times(98, "X: 1\r\n");
 	p = asked(kit_str(GET "%s\r\n", value));
 	m = request_at(p.o);
 	is("the rest", others(m.head), value);
@@ -1226,7 +1152,7 @@ endless_chunks(void **state)
 	for (i = 0; i < KIT_COUNT(begin); i++) {
 		kit_note("case %zu", i);
 		p = asked(kit_str(POST TE "\r\n%s", begin[i]));
-		more = times(MB / 8, repeat[i]);
+		more = kit_times(MB / 8, repeat[i]);
 		(void)push(p.c, more, strlen(more));
 		stays_incomplete(p.o);
 		has_no_response(p.c);
@@ -1281,7 +1207,7 @@ bad_urls(void **state)
 		(void)close(c);
 	}
 	c = ask(kit_str("GET http://%s:{}/ HTTP/1.1\r\nHost: h\r\n\r\n",
-	    times(300, "a")));
+	    kit_times(300, "a")));
 	kit_refusal(c, 400, NULL, KIT_EITHER);
 	(void)close(c);
 	kit_untouched(ol);
@@ -1409,7 +1335,7 @@ passes_back(const struct response *r, int old)
 	is("the body", m.body, r->body);
 	assert_int_equal(m.framing, old && r->framing == CHUNKED ?
 	    TO_THE_END : r->framing);
-	over(p.o);
+	kit_ends(p.o);
 	(void)close(p.c);
 }
 
@@ -1473,7 +1399,7 @@ via_of_a_response(void **state)
 	    "Via: 1.1 c\r\n\r\n");
 	m = response_at(p.c, 0);
 	has_via(m.head, "1.0 a, 2 b, 1.1 c", "1.1");
-	over(p.o);
+	kit_ends(p.o);
 }
 
 /* RFC 9112, 6.3: these have none, whatever they say. */
@@ -1514,7 +1440,7 @@ without_a_body(void **state)
 		has_status(&m, cases[i / 2].status);
 		is("Content-Length", kit_field(m.head, "Content-Length"),
 		    cases[i / 2].length);
-		over(p.o);
+		kit_ends(p.o);
 		(void)close(p.c);
 	}
 	kit_proxy_settles(&px);
@@ -1555,7 +1481,7 @@ interim_responses(void **state)
 	(void)interim(p.c, "100");
 	m = response_at(p.c, 0);
 	is("the body", m.body, "ok");
-	over(p.o);
+	kit_ends(p.o);
 	(void)close(p.c);
 	/* RFC 9110, 15.2: not to a client of HTTP/1.0 */
 	p = asked("GET " URL "/ HTTP/1.0\r\n\r\n");
@@ -1564,7 +1490,7 @@ interim_responses(void **state)
 	m = response_at(p.c, 0);
 	has_status(&m, 200);
 	is("the body", m.body, "ok");
-	over(p.o);
+	kit_ends(p.o);
 	(void)close(p.c);
 	kit_proxy_settles(&px);
 }
@@ -1596,7 +1522,7 @@ expect_continue(void **state)
 	m = response_at(p.c, 0);
 	has_status(&m, 417);
 	is("the body", m.body, "no");
-	over(p.o);
+	kit_ends(p.o);
 	(void)close(p.c);
 	/* a client that does not wait, and an origin that knows nothing */
 	p = asked(kit_str("%shello", asks));
@@ -1642,7 +1568,7 @@ cut_response(const struct response *r, size_t i, int old)
 	if (r->ends)
 		kit_half_close(p.o);
 	n = kit_slurp(p.c, buf, sizeof(buf));
-	over(p.o);
+	kit_ends(p.o);
 	(void)close(p.c);
 	return all_decoded(buf, n, r->framing == NONE);
 }
@@ -1759,10 +1685,10 @@ bad_responses_are_refused(void **state)
 	is_refused(p, KIT_EITHER);
 	/* too much of it, without an end and with one */
 	p = asked(GET "\r\n");
-	kit_puts(p.o, kit_str(R(200) "X: %s", times(40000, "x")));
+	kit_puts(p.o, kit_str(R(200) "X: %s", kit_times(40000, "x")));
 	is_refused(p, KIT_EITHER);
 	p = asked(GET "\r\n");
-	kit_puts(p.o, kit_str(R(200) "%s\r\n", times(200, "X: y\r\n")));
+	kit_puts(p.o, kit_str(R(200) "%s\r\n", kit_times(200, "X: y\r\n")));
 	is_refused(p, KIT_EITHER);
 	serves();
 	kit_proxy_settles(&px);
@@ -1817,7 +1743,7 @@ odd_responses(void **state)
 		    0);
 		if (strncmp(buf, "HTTP/1.1 200 ", 13) == 0)
 			is("the body", m.body, "hello");
-		over(p.o);
+		kit_ends(p.o);
 		(void)close(p.c);
 	}
 	kit_proxy_settles(&px);
@@ -1842,7 +1768,7 @@ bad_chunks_from_the_origin(void **state)
 		(void)kit_head(p.c, head, sizeof(head));
 		kit_puts(p.o, bad_chunks[i / 2]);
 		kit_until_reset(p.c);
-		over(p.o);
+		kit_ends(p.o);
 		(void)close(p.c);
 	}
 	serves();
@@ -1917,34 +1843,34 @@ origin_goes_before_the_response(void **state)
 	static const char sent[] = R(200) "Server: x\r\n"
 	    "Content-Length: 0\r\n\r\n";
 	struct pair p;
-	enum way how;
+	enum kit_way how;
 	size_t i;
 
 	(void)state;
 	SERVE(LOCAL);
-	for (how = WAY_CLOSE; how < WAYS; how++)
+	for (how = KIT_WAY_CLOSE; how < KIT_WAYS; how++)
 		for (i = 0; i < sizeof(sent) - 1; i++) {
 			kit_note("after %zu", i);
 			p = asked(GET "\r\n");
 			(void)request_at(p.o);
 			kit_send(p.o, sent, i);
-			vanish(p.o, how);
+			kit_vanish(p.o, how);
 			kit_refusal(p.c, 502, "", KIT_EITHER);
 			(void)close(p.c);
-			if (how == WAY_HALF)
-				over(p.o);
+			if (how == KIT_WAY_HALF)
+				kit_ends(p.o);
 		}
 	/* and with an interim response behind it */
-	for (how = WAY_CLOSE; how < WAYS; how++) {
+	for (how = KIT_WAY_CLOSE; how < KIT_WAYS; how++) {
 		p = asked(GET "\r\n");
 		(void)request_at(p.o);
 		kit_puts(p.o, "HTTP/1.1 100 \r\n\r\n");
 		(void)interim(p.c, "100");
-		vanish(p.o, how);
+		kit_vanish(p.o, how);
 		kit_refusal(p.c, 502, "", KIT_EITHER);
 		(void)close(p.c);
-		if (how == WAY_HALF)
-			over(p.o);
+		if (how == KIT_WAY_HALF)
+			kit_ends(p.o);
 	}
 	serves();
 	kit_proxy_settles(&px);
@@ -1963,13 +1889,13 @@ origin_goes_in_the_body(void **state)
 	};
 	char head[1024];
 	struct pair p;
-	enum way how;
+	enum kit_way how;
 	size_t i, n;
 	int old, clean;
 
 	(void)state;
 	SERVE(LOCAL);
-	for (how = WAY_CLOSE; how < WAYS; how++)
+	for (how = KIT_WAY_CLOSE; how < KIT_WAYS; how++)
 	for (old = 0; old < 2; old++)
 	for (i = 0; i < KIT_COUNT(cases); i++)
 	for (n = 0; n < strlen(cases[i].body); n++) {
@@ -1980,19 +1906,19 @@ origin_goes_in_the_body(void **state)
 		(void)kit_head(p.c, head, sizeof(head));
 		kit_send(p.o, cases[i].body, n);
 		/* no length but the connection's: all but a reset is right */
-		clean = i == 2 && how != WAY_RESET;
+		clean = i == 2 && how != KIT_WAY_RESET;
 		if (i == 2) {
 			kit_recv(p.c, head, n);
 			assert_memory_equal(head, cases[i].body, n);
 		}
-		vanish(p.o, how);
+		kit_vanish(p.o, how);
 		if (clean)
 			kit_eof(p.c);
 		else
 			kit_until_reset(p.c);
 		(void)close(p.c);
-		if (how == WAY_HALF)
-			over(p.o);
+		if (how == KIT_WAY_HALF)
+			kit_ends(p.o);
 	}
 	kit_proxy_settles(&px);
 }
@@ -2004,18 +1930,18 @@ origin_goes_in_the_request(void **state)
 {
 	struct kit_stream s = { 0, KIT_OUT, 100 * MB, 1, 0, 0 };
 	struct pair p;
-	enum way how;
+	enum kit_way how;
 
 	(void)state;
 	SERVE(LOCAL);
-	for (how = WAY_CLOSE; how < WAY_HALF; how++) {
+	for (how = KIT_WAY_CLOSE; how < KIT_WAY_HALF; how++) {
 		p = asked(kit_str(POST "Content-Length: %ju\r\n\r\n",
 		    (uintmax_t)s.bytes));
 		(void)head_at(p.o);
 		s.fd = p.c;
 		s.done = 0;
 		kit_stuff(&s, 50);
-		vanish(p.o, how);
+		kit_vanish(p.o, how);
 		kit_refusal(p.c, 502, "", KIT_CLOSES);
 		(void)close(p.c);
 	}
@@ -2057,18 +1983,18 @@ client_goes_in_the_head(void **state)
 		"G", "GET http:", "GET " URL "/", "GET " URL "/ HTTP/1.1\r\n",
 		GET, GET "\r", GET "Content-Le"
 	};
-	enum way how;
+	enum kit_way how;
 	size_t i;
 	int c;
 
 	(void)state;
 	SERVE(LOCAL);
 	for (i = 0; i < KIT_COUNT(halves); i++)
-		for (how = WAY_CLOSE; how < WAYS; how++) {
+		for (how = KIT_WAY_CLOSE; how < KIT_WAYS; how++) {
 			c = ask(halves[i]);
 			rests();
-			vanish(c, how);
-			if (how == WAY_HALF)
+			kit_vanish(c, how);
+			if (how == KIT_WAY_HALF)
 				has_no_response(c);
 		}
 	kit_proxy_settles(&px);
@@ -2087,21 +2013,21 @@ client_goes_in_the_body(void **state)
 		{ POST TE "\r\n", "0\r\nX: y\r\n\r\n" }
 	};
 	struct pair p;
-	enum way how;
+	enum kit_way how;
 	size_t i, n;
 
 	(void)state;
 	SERVE(LOCAL);
-	for (how = WAY_CLOSE; how < WAYS; how++)
+	for (how = KIT_WAY_CLOSE; how < KIT_WAYS; how++)
 	for (i = 0; i < KIT_COUNT(cases); i++)
 	for (n = 0; n < strlen(cases[i].body); n++) {
 		kit_note("case %zu, way %d, after %zu", i, (int)how, n);
 		p = asked(cases[i].head);
 		kit_poll(p.o, POLLIN, "the head");
 		kit_send(p.c, cases[i].body, n);
-		vanish(p.c, how);
+		kit_vanish(p.c, how);
 		stays_incomplete(p.o);
-		if (how == WAY_HALF)
+		if (how == KIT_WAY_HALF)
 			has_no_response(p.c);
 	}
 	serves();
@@ -2135,7 +2061,7 @@ client_ends_its_direction(void **state)
 		(void)interim(p.c, "100");
 		m = response_at(p.c, 0);
 		is("the body", m.body, "hello");
-		over(p.o);
+		kit_ends(p.o);
 		(void)close(p.c);
 	}
 	kit_proxy_settles(&px);
@@ -2151,7 +2077,7 @@ client_goes_before_the_response(void **state)
 	p = asked(GET "\r\n");
 	(void)request_at(p.o);
 	kit_reset(p.c);
-	over(p.o);
+	kit_ends(p.o);
 	kit_proxy_settles(&px);
 	/* who closes may have ended its direction only: told with the answer */
 	p = asked(GET "\r\n");
@@ -2159,7 +2085,7 @@ client_goes_before_the_response(void **state)
 	(void)close(p.c);
 	rests();
 	kit_puts(p.o, R(200) "Content-Length: 99999999999\r\n\r\n");
-	push_until_reset(p.o);
+	kit_push_until_reset(p.o);
 	kit_proxy_settles(&px);
 }
 
@@ -2169,11 +2095,11 @@ client_goes_in_the_response(void **state)
 	struct kit_stream s = { 0, KIT_OUT, 100 * MB, 1, 0, 0 };
 	char head[1024];
 	struct pair p;
-	enum way how;
+	enum kit_way how;
 
 	(void)state;
 	SERVE(LOCAL);
-	for (how = WAY_CLOSE; how < WAY_HALF; how++) {
+	for (how = KIT_WAY_CLOSE; how < KIT_WAY_HALF; how++) {
 		p = asked(GET "\r\n");
 		(void)request_at(p.o);
 		kit_puts(p.o, kit_str(R(200) "Content-Length: %ju\r\n\r\n",
@@ -2182,8 +2108,8 @@ client_goes_in_the_response(void **state)
 		s.fd = p.o;
 		s.done = 0;
 		kit_stuff(&s, 50);
-		vanish(p.c, how);
-		push_until_reset(p.o);
+		kit_vanish(p.c, how);
+		kit_push_until_reset(p.o);
 	}
 	serves();
 	kit_proxy_settles(&px);
@@ -2398,7 +2324,7 @@ both_at_once(enum framing up, enum framing down, int old)
 	if (down == TO_THE_END)
 		kit_half_close(p.o);
 	pump(f + 3, 1);
-	over(p.o);
+	kit_ends(p.o);
 	(void)close(p.c);
 }
 
@@ -2475,7 +2401,7 @@ stalled_client(void **state)
 		if (downs[i / 2] == TO_THE_END)
 			kit_half_close(p.o);
 		kit_eof(p.c);
-		over(p.o);
+		kit_ends(p.o);
 		(void)close(p.c);
 	}
 	kit_proxy_settles(&px);
@@ -2486,7 +2412,7 @@ stalled_client(void **state)
 static void
 flood_of_interims(void **state)
 {
-	const char *flood = times(MB, "HTTP/1.1 100 \r\n\r\n");
+	const char *flood = kit_times(MB, "HTTP/1.1 100 \r\n\r\n");
 	size_t len = strlen(flood), n;
 	struct pair p;
 
@@ -2537,7 +2463,7 @@ slow_clients(void **state)
 	(void)state;
 	SERVE(LOCAL);
 	for (i = 0; i < KIT_COUNT(p); i++) {
-		body = times((i + 1) * 8192, "x");
+		body = kit_times((i + 1) * 8192, "x");
 		p[i].c = slow_client(i % 2 ? GET "\r\n" :
 		    "GET " URL "/ HTTP/1.0\r\n\r\n");
 		p[i].o = kit_accept(ol);
@@ -2604,7 +2530,7 @@ early_responses(void **state)
 static void
 early_response_and_away(void **state)
 {
-	const char *body = times(20000, "x"), *more = times(MB, "y");
+	const char *body = kit_times(20000, "x"), *more = kit_times(MB, "y");
 	static char buf[1 << 17];
 	struct message m;
 	struct pair p;
@@ -2666,7 +2592,7 @@ many_clients(void **state)
 		    "%04zu", n));
 		m = response_at(p[n].c, 0);
 		is("the body", m.body, kit_str("%04zu", n));
-		over(p[n].o);
+		kit_ends(p[n].o);
 		(void)close(p[n].c);
 	}
 	kit_proxy_settles(&px);
@@ -2686,7 +2612,7 @@ static void
 credentials(void **state)
 {
 	const char *users = kit_file("users", 0600, "al:open\n");
-	const char *more = times(MB, "y");
+	const char *more = kit_times(MB, "y");
 	struct pair p;
 	int c;
 
@@ -2743,7 +2669,7 @@ rules_for_targets(void **state)
 	forbidden("127.1");
 	forbidden("localhost");
 	forbidden("2130706433");
-	if (has_ipv6())
+	if (kit_has_ipv6())
 		forbidden("[::ffff:127.0.0.1]");
 	/* the log knows why, the client does not */
 	kit_err_wait(px.proc, "rule -t !127.0.0.0/8");
@@ -2814,10 +2740,10 @@ log_lines(void **state)
 	p = asked("POST " URL "/a/b?secret=1 HTTP/1.1\r\nHost: h\r\n"
 	    "Authorization: Basic c2VjcmV0\r\n"
 	    "Content-Length: 1000\r\n\r\n");
-	kit_puts(p.c, times(1000, "u"));
+	kit_puts(p.c, kit_times(1000, "u"));
 	(void)request_at(p.o);
 	kit_puts(p.o, kit_str(R(200) "Content-Length: 2000\r\n\r\n%s",
-	    times(2000, "d")));
+	    kit_times(2000, "d")));
 	(void)response_at(p.c, 0);
 	kit_err_wait(px.proc, "/a/b");
 	line = strstr(kit_err(px.proc), fill(URL "/a/b"));
@@ -2966,8 +2892,7 @@ chain_of_our_own(void **state)
 
 /* http and https: a page, what was sent, and that in each framing. */
 static const char origin_script[] =
-    "import http.server, socketserver, ssl, sys, threading\n"
-    "class Origin(http.server.BaseHTTPRequestHandler):\n"
+    "class Handler(http.server.BaseHTTPRequestHandler):\n"
     "    protocol_version = 'HTTP/1.1'\n"
     "    def body(self):\n"
     "        if self.headers.get('Transfer-Encoding') != 'chunked':\n"
@@ -3004,37 +2929,17 @@ static const char origin_script[] =
     "            self.wfile.write(data)\n"
     "    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer\n"
     "    def log_message(self, *args):\n"
-    "        pass\n"
-    "class Server(socketserver.ThreadingTCPServer):\n"
-    "    daemon_threads = True\n"
-    "http, https = [Server(('127.0.0.1', 0), Origin) for i in range(2)]\n"
-    "tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n"
-    "tls.load_cert_chain(sys.argv[1], sys.argv[2])\n"
-    "https.socket = tls.wrap_socket(https.socket, server_side=True)\n"
-    "threading.Thread(target=http.serve_forever, daemon=True).start()\n"
-    "print(http.server_address[1], https.server_address[1], 'ready',\n"
-    "    file=sys.stderr, flush=True)\n"
-    "https.serve_forever()\n";
+    "        pass\n";
 
-/* Its two ports; {} is the first. */
+/* Its ports; {} is the first, the second is returned. */
 static unsigned
 start_origin(void)
 {
-	static const struct kit_opt opt = { .in = KIT_NULL, .out = KIT_NULL };
-	const char *key = kit_path("key"), *cert = kit_path("cert");
-	struct kit_proc *p;
-	unsigned https;
+	struct kit_web w;
 
-	kit_exits(kit_start(NULL, "openssl", "req", "-x509", "-batch",
-	    "-nodes", "-days", "2", "-newkey", "ec", "-pkeyopt",
-	    "ec_paramgen_curve:P-256", "-subj", "/CN=localhost", "-keyout",
-	    key, "-out", cert, (char *)NULL), 0);
-	p = kit_start(&opt, "python3", "-c", origin_script, cert, key,
-	    (char *)NULL);
-	kit_err_wait(p, "ready\n");
-	if (sscanf(kit_err(p), "%u %u ready", &oport, &https) != 2)
-		kit_fail("the origin tells no ports");
-	return https;
+	kit_web(&w, origin_script);
+	oport = w.http;
+	return w.https;
 }
 
 #define BODY	3000000		/* more than 1 MB, so that curl expects a 100 */
@@ -3067,21 +2972,6 @@ static const struct {
 	    "200 PUT chunked\n", 1 }
 };
 
-/* A file of BODY bytes of the first stream. */
-static const char *
-body_file(void)
-{
-	const char *path = kit_path("body");
-	FILE *f = fopen(path, "w");
-	static char buf[BODY];
-
-	kit_fill(buf, sizeof(buf), 1, 0);
-	if (f == NULL || fwrite(buf, 1, sizeof(buf), f) != sizeof(buf) ||
-	    fclose(f) == EOF)
-		kit_fail("%s: %s", path, strerror(errno));
-	return path;
-}
-
 /* curl by http_proxy, on these arguments. */
 static struct kit_proc *
 start_curl(const char *userinfo, const char *const *args)
@@ -3098,7 +2988,7 @@ start_curl(const char *userinfo, const char *const *args)
 		const char *f = strstr(*args, "%F");
 
 		argv[n++] = f == NULL ? fill(*args) : kit_str("%.*s%s",
-		    (int)(f - *args), *args, body_file());
+		    (int)(f - *args), *args, kit_stream_file("body", BODY, 1));
 	}
 	argv[n] = NULL;
 	return kit_startv(&opt, argv);
@@ -3171,33 +3061,7 @@ under_curl_with_credentials(void **state)
 	kit_err_has(p, "407 ");
 }
 
-/* Trees and process groups, which the kit does not know. */
-static pid_t groups[8];
-static size_t ngroups;
-static int has_tree;
-
-static const char *
-tree(void)
-{
-	has_tree = 1;
-	return kit_path("tree");
-}
-
-static int
-forward_teardown(void **state)
-{
-	size_t i;
-
-	for (i = 0; i < ngroups; i++)
-		(void)kill(-groups[i], SIGKILL);
-	if (has_tree)
-		(void)kit_wait(kit_start(NULL, "rm", "-rf", tree(),
-		    (char *)NULL));
-	ngroups = 0;
-	has_tree = 0;
-	return kit_teardown(state);
-}
-
+/* What they start themselves ends with the test, too. */
 static struct kit_proc *
 start_group(const struct kit_opt *opt, const char *const *argv)
 {
@@ -3206,8 +3070,7 @@ start_group(const struct kit_opt *opt, const char *const *argv)
 
 	o.newsid = 1;
 	p = kit_startv(&o, argv);
-	assert_true(ngroups < KIT_COUNT(groups));
-	groups[ngroups++] = p->pid;
+	kit_group(p);
 	return p;
 }
 
@@ -3264,7 +3127,7 @@ static void
 under_apt_get(void **state)
 {
 	static const struct kit_opt opt = { .in = KIT_NULL };
-	const char *t = tree();
+	const char *t = kit_path("tree");
 	struct kit_proc *p;
 	char line[256];
 
@@ -3299,7 +3162,7 @@ browse(const char *url)
 	const char *const argv[] = { "chromium-headless-shell",
 	    "--no-sandbox", "--disable-gpu", "--disable-background-networking",
 	    "--ignore-certificate-errors",
-	    kit_str("--user-data-dir=%s", tree()),
+	    kit_str("--user-data-dir=%s", kit_path("tree")),
 	    kit_str("--proxy-server=http://127.0.0.1:%u", px.port),
 	    "--proxy-bypass-list=<-loopback>", "--dump-dom", url, NULL };
 	char page[65536];
@@ -3328,34 +3191,38 @@ under_chromium(void **state)
 }
 
 
-#define TEST(f)	cmocka_unit_test_setup_teardown(f, kit_setup, forward_teardown)
-
 static const struct CMUnitTest tests[] = {
-	TEST(urls), TEST(any_method), TEST(request_fields),
-	TEST(host_is_rebuilt), TEST(http_1_0_clients), TEST(long_requests),
-	TEST(request_bodies), TEST(chunks_are_not_held),
-	TEST(every_cut_of_a_request), TEST(bytes_behind), TEST(smugglers),
-	TEST(named_framing), TEST(bad_chunks_from_the_client),
-	TEST(endless_chunks), TEST(bad_urls), TEST(no_urls), TEST(its_own_url),
-	TEST(responses_pass), TEST(http_1_0_origins), TEST(via_of_a_response),
-	TEST(without_a_body), TEST(interim_responses), TEST(expect_continue),
-	TEST(every_cut_of_a_response), TEST(bad_responses_are_refused),
-	TEST(odd_responses), TEST(bad_chunks_from_the_origin),
-	TEST(origins_that_cannot_be_had), TEST(refused_head),
-	TEST(origin_goes_before_the_response), TEST(origin_goes_in_the_body),
-	TEST(origin_goes_in_the_request), TEST(client_goes_while_connecting),
-	TEST(client_goes_in_the_head), TEST(client_goes_in_the_body),
-	TEST(client_ends_its_direction),
-	TEST(client_goes_before_the_response),
-	TEST(client_goes_in_the_response), TEST(large_bodies),
-	TEST(stalled_origin), TEST(stalled_client), TEST(flood_of_interims),
-	TEST(slow_clients), TEST(early_responses),
-	TEST(early_response_and_away), TEST(many_clients),
-	TEST(credentials), TEST(rules_for_targets), TEST(rules_for_clients),
-	TEST(nothing_but_tls), TEST(log_lines), TEST(chain_carries),
-	TEST(chain_refused), TEST(chain_of_our_own), TEST(under_curl),
-	TEST(under_curl_with_credentials), TEST(under_apt_get),
-	TEST(under_chromium)
+	KIT_TEST(urls), KIT_TEST(any_method), KIT_TEST(request_fields),
+	KIT_TEST(host_is_rebuilt), KIT_TEST(http_1_0_clients),
+	KIT_TEST(long_requests), KIT_TEST(request_bodies),
+	KIT_TEST(chunks_are_not_held), KIT_TEST(every_cut_of_a_request),
+	KIT_TEST(bytes_behind), KIT_TEST(smugglers), KIT_TEST(named_framing),
+	KIT_TEST(bad_chunks_from_the_client), KIT_TEST(endless_chunks),
+	KIT_TEST(bad_urls), KIT_TEST(no_urls), KIT_TEST(its_own_url),
+	KIT_TEST(responses_pass), KIT_TEST(http_1_0_origins),
+	KIT_TEST(via_of_a_response), KIT_TEST(without_a_body),
+	KIT_TEST(interim_responses), KIT_TEST(expect_continue),
+	KIT_TEST(every_cut_of_a_response), KIT_TEST(bad_responses_are_refused),
+	KIT_TEST(odd_responses), KIT_TEST(bad_chunks_from_the_origin),
+	KIT_TEST(origins_that_cannot_be_had), KIT_TEST(refused_head),
+	KIT_TEST(origin_goes_before_the_response),
+	KIT_TEST(origin_goes_in_the_body),
+	KIT_TEST(origin_goes_in_the_request),
+	KIT_TEST(client_goes_while_connecting),
+	KIT_TEST(client_goes_in_the_head), KIT_TEST(client_goes_in_the_body),
+	KIT_TEST(client_ends_its_direction),
+	KIT_TEST(client_goes_before_the_response),
+	KIT_TEST(client_goes_in_the_response), KIT_TEST(large_bodies),
+	KIT_TEST(stalled_origin), KIT_TEST(stalled_client),
+	KIT_TEST(flood_of_interims), KIT_TEST(slow_clients),
+	KIT_TEST(early_responses), KIT_TEST(early_response_and_away),
+	KIT_TEST(many_clients), KIT_TEST(credentials),
+	KIT_TEST(rules_for_targets), KIT_TEST(rules_for_clients),
+	KIT_TEST(nothing_but_tls), KIT_TEST(log_lines),
+	KIT_TEST(chain_carries), KIT_TEST(chain_refused),
+	KIT_TEST(chain_of_our_own), KIT_TEST(under_curl),
+	KIT_TEST(under_curl_with_credentials), KIT_TEST(under_apt_get),
+	KIT_TEST(under_chromium)
 };
 
 int

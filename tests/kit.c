@@ -18,6 +18,7 @@
 
 #define _DEFAULT_SOURCE
 #define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700
 
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -31,6 +32,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -43,11 +45,15 @@
 #include "kit.h"
 
 #define NPROC		64		/* processes of one test */
+#define NGROUP		32		/* their groups that are killed */
 #define NFD		1024		/* descriptors looked after */
+#define FAMILY		256		/* processes of one command */
 #define NOTES		24
 #define PATTERN		1048573		/* a prime: its period is no buffer's */
 
 static struct kit_proc	*procs[NPROC];
+static pid_t		 groups[NGROUP];
+static size_t		 ngroups;
 static unsigned char	 wasopen[NFD];
 static char		 notes[NOTES][160];
 static unsigned		 nnotes;
@@ -120,6 +126,19 @@ kit_fail(const char *fmt, ...)
 	abort();		/* fail_msg does not come back */
 }
 
+/* Room for a string of so many characters, until the test's end. */
+static struct str *
+new_str(size_t len)
+{
+	struct str *s;
+
+	if ((s = malloc(sizeof(*s) + len + 1)) == NULL)
+		kit_fail("no memory");
+	s->next = strs;
+	strs = s;
+	return s;
+}
+
 const char *
 kit_str(const char *fmt, ...)
 {
@@ -130,13 +149,24 @@ kit_str(const char *fmt, ...)
 	va_start(ap, fmt);
 	n = vsnprintf(NULL, 0, fmt, ap);
 	va_end(ap);
-	if (n < 0 || (s = malloc(sizeof(*s) + (size_t)n + 1)) == NULL)
-		kit_fail("no memory");
+	if (n < 0)
+		kit_fail("no string: %s", fmt);
+	s = new_str((size_t)n);
 	va_start(ap, fmt);
 	(void)vsnprintf(s->s, (size_t)n + 1, fmt, ap);
 	va_end(ap);
-	s->next = strs;
-	strs = s;
+	return s->s;
+}
+
+const char *
+kit_times(size_t n, const char *text)
+{
+	size_t len = strlen(text), i;
+	struct str *s = new_str(n * len);
+
+	for (i = 0; i < n; i++)
+		memcpy(s->s + i * len, text, len);
+	s->s[n * len] = '\0';
 	return s->s;
 }
 
@@ -153,21 +183,21 @@ kit_setup(void **state)
 	return 0;
 }
 
+static int
+remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	(void)remove(path);
+	return 0;
+}
+
 static void
 remove_tmpdir(void)
 {
-	struct dirent *e;
-	DIR *d;
-
-	if (tmpdir[0] == '\0')
-		return;
-	if ((d = opendir(tmpdir)) != NULL) {
-		while ((e = readdir(d)) != NULL)
-			if (e->d_name[0] != '.')
-				(void)unlink(kit_path(e->d_name));
-		closedir(d);
-	}
-	(void)rmdir(tmpdir);
+	if (tmpdir[0] != '\0')
+		(void)nftw(tmpdir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 	tmpdir[0] = '\0';
 }
 
@@ -178,6 +208,8 @@ kit_teardown(void **state)
 	int fd, i;
 
 	(void)state;
+	while (ngroups > 0)
+		(void)kill(-groups[--ngroups], SIGKILL);
 	for (i = 0; i < NPROC; i++)
 		if (procs[i] != NULL)
 			kit_done(procs[i]);
@@ -346,6 +378,14 @@ kit_httptun(const struct kit_opt *opt, ...)
 	return p;
 }
 
+void
+kit_group(const struct kit_proc *p)
+{
+	if (ngroups == KIT_COUNT(groups))
+		kit_fail("too many process groups");
+	groups[ngroups++] = p->pid;
+}
+
 const char *
 kit_err(struct kit_proc *p)
 {
@@ -505,8 +545,12 @@ kit_done(struct kit_proc *p)
 	free(p);
 }
 
-int
-kit_fds(pid_t pid)
+
+/* What processes are, and do. */
+
+/* How many descriptors it has; -1 when there is no such process. */
+static int
+fds_of(pid_t pid)
 {
 	struct dirent *e;
 	char path[64];
@@ -515,11 +559,21 @@ kit_fds(pid_t pid)
 
 	(void)snprintf(path, sizeof(path), "/proc/%ld/fd", (long)pid);
 	if ((d = opendir(path)) == NULL)
-		kit_fail("%s: %s", path, strerror(errno));
+		return -1;
 	while ((e = readdir(d)) != NULL)
-		if (e->d_name[0] != '.')
-			n++;
+		n += e->d_name[0] != '.';
 	closedir(d);
+	return n;
+}
+
+int
+kit_fds(pid_t pid)
+{
+	int n;
+
+	if ((n = fds_of(pid)) == -1)
+		kit_fail("the descriptors of process %ld: %s", (long)pid,
+		    strerror(errno));
 	return n;
 }
 
@@ -552,42 +606,39 @@ kit_status(pid_t pid, const char *field)
 	return val;
 }
 
-static int
-asleep(pid_t pid)
+/* /proc/PID/stat from the state on; "" when there is no such process. */
+static const char *
+stat_of(pid_t pid)
 {
-	char path[64], line[512];
-	const char *s;
-	int is = 0;
+	static char line[1024];
+	const char *s = NULL;
+	char path[64];
 	FILE *f;
 
 	(void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
 	if ((f = fopen(path, "r")) == NULL)
-		return 0;
-	if (fgets(line, sizeof(line), f) != NULL &&
-	    (s = strrchr(line, ')')) != NULL)
-		is = s[1] == ' ' && s[2] == 'S';
+		return "";
+	if (fgets(line, sizeof(line), f) != NULL)
+		s = strrchr(line, ')');
 	fclose(f);
-	return is;
+	return s != NULL && s[1] == ' ' ? s + 2 : "";
 }
 
-/* On loopback what we send wakes the receiver before send returns.  One that
- * wakes up again and again by itself shows by its count of switches. */
-void
-kit_idle(struct kit_proc *p)
+static int
+asleep(pid_t pid)
 {
-	int64_t end = kit_now() + kit_patience();
-	long before;
+	return *stat_of(pid) == 'S';
+}
 
-	while (kit_alive(p)) {
-		before = status_field(p->pid, "voluntary_ctxt_switches");
-		if (asleep(p->pid) && poll(NULL, 0, 1) == 0 &&
-		    asleep(p->pid) && before ==
-		    status_field(p->pid, "voluntary_ctxt_switches"))
-			return;
-		if (kit_now() > end)
-			kit_fail("process %ld does not rest", (long)p->pid);
-		drain_all();
-	}
+/* The clock ticks that it has used. */
+static long
+cpu_of(pid_t pid)
+{
+	unsigned long user = 0, sys = 0;
+
+	(void)sscanf(stat_of(pid), "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u "
+	    "%*u %lu %lu", &user, &sys);
+	return (long)(user + sys);
 }
 
 int
@@ -605,6 +656,189 @@ kit_children(pid_t pid)
 			n++;
 	closedir(d);
 	return n;
+}
+
+int
+kit_family(pid_t pid, pid_t *pids, int size)
+{
+	pid_t all[512];
+	struct dirent *e;
+	pid_t kid;
+	DIR *d;
+	int i, n = 0, next;
+
+	all[n++] = pid;
+	for (next = 0; next < n; next++) {
+		if ((d = opendir("/proc")) == NULL)
+			kit_fail("/proc: %s", strerror(errno));
+		while ((e = readdir(d)) != NULL) {
+			kid = (pid_t)strtol(e->d_name, NULL, 10);
+			if (kid > 0 && n < (int)KIT_COUNT(all) &&
+			    status_field(kid, "PPid") == (long)all[next])
+				all[n++] = kid;
+		}
+		closedir(d);
+	}
+	for (i = 1; i < n && i <= size; i++)
+		pids[i - 1] = all[i];
+	return n - 1;
+}
+
+int
+kit_processes(pid_t pid, pid_t *pids, int size)
+{
+	int n;
+
+	pids[0] = pid;
+	n = 1 + kit_family(pid, pids + 1, size - 1);
+	return n < size ? n : size;
+}
+
+void
+kit_figure(pid_t pid, struct kit_figure *f)
+{
+	pid_t pids[FAMILY];
+	long rss;
+	int fds, i, n;
+
+	memset(f, 0, sizeof(*f));
+	pids[0] = pid;
+	f->procs = 1 + kit_family(pid, pids + 1, (int)KIT_COUNT(pids) - 1);
+	n = f->procs < (int)KIT_COUNT(pids) ? f->procs : (int)KIT_COUNT(pids);
+	for (i = 0; i < n; i++) {
+		/* any of them may have just ended */
+		fds = fds_of(pids[i]);
+		rss = status_field(pids[i], "VmRSS");
+		f->fds += fds > 0 ? fds : 0;
+		f->rss += rss > 0 ? rss : 0;
+		f->cpu += cpu_of(pids[i]);
+	}
+}
+
+/* How often they have gone to sleep; -1 when not all of them are asleep. */
+static long
+sleeps(const pid_t *pids, int n)
+{
+	long sum = 0;
+	int i;
+
+	for (i = 0; i < n; i++) {
+		if (!asleep(pids[i]))
+			return -1;
+		sum += status_field(pids[i], "voluntary_ctxt_switches");
+	}
+	return sum;
+}
+
+/* On loopback what we send wakes the receiver before send returns.  One that
+ * wakes up again and again by itself shows by its count of switches. */
+static int
+at_rest(const pid_t *pids, int n)
+{
+	long before = sleeps(pids, n);
+
+	return before != -1 && poll(NULL, 0, 1) == 0 &&
+	    sleeps(pids, n) == before;
+}
+
+void
+kit_idle(struct kit_proc *p)
+{
+	int64_t end = kit_now() + kit_patience();
+
+	while (kit_alive(p) && !at_rest(&p->pid, 1)) {
+		if (kit_now() > end)
+			kit_fail("process %ld does not rest", (long)p->pid);
+		drain_all();
+	}
+}
+
+void
+kit_idle_all(const pid_t *pids, int n)
+{
+	int64_t end = kit_now() + kit_patience();
+
+	while (!at_rest(pids, n)) {
+		if (kit_now() > end)
+			kit_fail("process %ld and its %d others do not rest",
+			    (long)pids[0], n - 1);
+		drain_all();
+	}
+}
+
+void
+kit_rests(struct kit_proc *p)
+{
+	int64_t end = kit_now() + kit_patience();
+	pid_t pids[FAMILY];
+	int n;
+
+	do {
+		if (!kit_alive(p))
+			return;
+		n = kit_processes(p->pid, pids, (int)KIT_COUNT(pids));
+		if (at_rest(pids, n) && kit_family(p->pid, NULL, 0) == n - 1)
+			return;
+		drain_all();
+	} while (kit_now() < end);
+	kit_fail("process %ld and its %d others do not rest", (long)p->pid,
+	    n - 1);
+}
+
+void
+kit_settles(struct kit_proc *p, int fds, int family)
+{
+	int64_t end = kit_now() + kit_patience();
+	int nfds, nfamily;
+
+	for (;;) {
+		if (!kit_alive(p))
+			kit_fail("process %ld ended with %d", (long)p->pid,
+			    kit_wait(p));
+		nfds = kit_fds(p->pid);
+		nfamily = kit_family(p->pid, NULL, 0);
+		if (nfds == fds && nfamily == family)
+			return;
+		if (kit_now() > end)
+			kit_fail("process %ld stays at %d descriptors and %d "
+			    "descendants, not %d and %d", (long)p->pid, nfds,
+			    nfamily, fds, family);
+		breathe(p);
+	}
+}
+
+void
+kit_returns(struct kit_proc *p, const struct kit_figure *idle)
+{
+	int64_t end = kit_now() + kit_patience();
+	struct kit_figure f;
+
+	for (;;) {
+		if (!kit_alive(p))
+			kit_fail("process %ld ended with %d", (long)p->pid,
+			    kit_wait(p));
+		kit_figure(p->pid, &f);
+		if (f.procs == idle->procs && f.fds <= idle->fds)
+			return;
+		if (kit_now() > end)
+			kit_fail("process %ld stays at %d processes and %d "
+			    "descriptors, not %d and %d", (long)p->pid,
+			    f.procs, f.fds, idle->procs, idle->fds);
+		breathe(p);
+	}
+}
+
+/* A zombie that nobody waits for has no memory any more. */
+void
+kit_gone(pid_t pid)
+{
+	int64_t end = kit_now() + kit_patience();
+
+	while (status_field(pid, "VmRSS") != -1) {
+		if (kit_now() > end)
+			kit_fail("process %ld is still there", (long)pid);
+		(void)poll(NULL, 0, 5);
+	}
 }
 
 
@@ -755,6 +989,36 @@ kit_untouched(int lfd)
 		kit_fail("somebody has connected");
 }
 
+int
+kit_knock(int family, unsigned port)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = loopback(&ss, family, port);
+	int fd = new_socket(family, 0, 0), error;
+
+	error = connect(fd, (struct sockaddr *)&ss, len) == -1 ? errno : 0;
+	(void)close(fd);
+	return error;
+}
+
+int
+kit_has_ipv6(void)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = loopback(&ss, AF_INET6, 0);
+	int fd = socket(AF_INET6, SOCK_STREAM, 0), has;
+
+	has = fd != -1 && bind(fd, (struct sockaddr *)&ss, len) == 0;
+	if (fd != -1)
+		(void)close(fd);
+	if (!has)
+		print_message("no IPv6 here: not tested\n");
+	return has;
+}
+
+
+/* What goes over a descriptor. */
+
 /* Waits for an event that never is the only thing to wait for: meanwhile the
  * processes may fill their stderr. */
 void
@@ -885,6 +1149,49 @@ kit_slurp(int fd, char *buf, size_t size)
 	kit_fail("no end of file on %d within %zu bytes", fd, size);
 }
 
+int
+kit_to_the_end(int fd, char *buf, size_t size)
+{
+	size_t len = 0;
+	ssize_t n;
+
+	while (len + 1 < size) {
+		kit_poll(fd, POLLIN, "the end");
+		n = read(fd, buf + len, size - 1 - len);
+		if (n == -1 && errno != ECONNRESET)
+			kit_fail("read of %d: %s", fd, strerror(errno));
+		buf[len += n > 0 ? (size_t)n : 0] = '\0';
+		if (n <= 0)
+			return n == -1;
+	}
+	kit_fail("no end on %d within %zu bytes", fd, size);
+}
+
+int
+kit_number(int fd, int below)
+{
+	char digits[5];
+	int n;
+
+	kit_recv(fd, digits, 4);
+	digits[4] = '\0';
+	n = atoi(digits);
+	assert_in_range(n, 0, below - 1);
+	return n;
+}
+
+void
+kit_silent(int fd, int ms)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	if (poll(&pfd, 1, ms) != 0)
+		kit_fail("something came on %d", fd);
+}
+
+
+/* How it ends. */
+
 void
 kit_eof(int fd)
 {
@@ -909,27 +1216,56 @@ kit_expect_reset(int fd)
 		kit_fail("no reset on %d: %s", fd, strerror(errno));
 }
 
-void
-kit_until_reset(int fd)
+int
+kit_until_end(int fd)
 {
 	char buf[65536];
 	ssize_t n;
 
 	do {
-		kit_poll(fd, POLLIN, "a reset");
+		kit_poll(fd, POLLIN, "the end");
 	} while ((n = read(fd, buf, sizeof(buf))) > 0);
-	if (n == 0 || errno != ECONNRESET)
-		kit_fail("no reset on %d: %s", fd,
-		    n == 0 ? "end of file" : strerror(errno));
+	return n == 0 ? 0 : errno;
 }
 
 void
-kit_silent(int fd, int ms)
+kit_until_reset(int fd)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	int error;
 
-	if (poll(&pfd, 1, ms) != 0)
-		kit_fail("something came on %d", fd);
+	if ((error = kit_until_end(fd)) != ECONNRESET)
+		kit_fail("no reset on %d: %s", fd,
+		    error == 0 ? "end of file" : strerror(error));
+}
+
+void
+kit_ends(int fd)
+{
+	char byte;
+	ssize_t n;
+
+	kit_poll(fd, POLLIN, "the end");
+	if ((n = read(fd, &byte, 1)) > 0)
+		kit_fail("'%c' and no end on %d", byte, fd);
+	if (n == -1 && errno != ECONNRESET)
+		kit_fail("no end on %d: %s", fd, strerror(errno));
+	(void)close(fd);
+}
+
+void
+kit_push_until_reset(int fd)
+{
+	int64_t end = kit_now() + kit_patience();
+	static const char junk[65536];
+	ssize_t n;
+
+	do {
+		kit_poll(fd, POLLOUT, "a reset");
+		n = send(fd, junk, sizeof(junk), MSG_NOSIGNAL | MSG_DONTWAIT);
+	} while ((n != -1 || errno == EAGAIN) && kit_now() < end);
+	if (n != -1 || (errno != ECONNRESET && errno != EPIPE))
+		kit_fail("no reset on %d", fd);
+	(void)close(fd);
 }
 
 void
@@ -963,6 +1299,17 @@ kit_reset(int fd)
 	if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l)) == -1)
 		kit_fail("SO_LINGER: %s", strerror(errno));
 	(void)close(fd);
+}
+
+void
+kit_vanish(int fd, enum kit_way how)
+{
+	if (how == KIT_WAY_RESET)
+		kit_reset(fd);
+	else if (how == KIT_WAY_CLOSE)
+		(void)close(fd);
+	else
+		kit_half_close(fd);
 }
 
 
@@ -1161,216 +1508,35 @@ kit_file(const char *name, mode_t mode, const char *text)
 	return path;
 }
 
-
-/* What is left. */
-
-int
-kit_family(pid_t pid, pid_t *pids, int size)
-{
-	pid_t all[512];
-	struct dirent *e;
-	pid_t kid;
-	DIR *d;
-	int i, n = 0, next;
-
-	all[n++] = pid;
-	for (next = 0; next < n; next++) {
-		if ((d = opendir("/proc")) == NULL)
-			kit_fail("/proc: %s", strerror(errno));
-		while ((e = readdir(d)) != NULL) {
-			kid = (pid_t)strtol(e->d_name, NULL, 10);
-			if (kid > 0 && n < (int)KIT_COUNT(all) &&
-			    status_field(kid, "PPid") == (long)all[next])
-				all[n++] = kid;
-		}
-		closedir(d);
-	}
-	for (i = 1; i < n && i <= size; i++)
-		pids[i - 1] = all[i];
-	return n - 1;
-}
-
-/* How often they have gone to sleep; -1 when not all of them are asleep. */
-static long
-sleeps(const pid_t *pids, int n)
-{
-	long sum = 0;
-	int i;
-
-	for (i = 0; i < n; i++) {
-		if (!asleep(pids[i]))
-			return -1;
-		sum += status_field(pids[i], "voluntary_ctxt_switches");
-	}
-	return sum;
-}
-
-void
-kit_idle_all(const pid_t *pids, int n)
-{
-	int64_t end = kit_now() + kit_patience();
-	long before;
-
-	for (;;) {
-		before = sleeps(pids, n);
-		if (before != -1 && poll(NULL, 0, 1) == 0 &&
-		    sleeps(pids, n) == before)
-			return;
-		if (kit_now() > end)
-			kit_fail("process %ld and its %d others do not rest",
-			    (long)pids[0], n - 1);
-		drain_all();
-	}
-}
-
-/* A zombie that nobody waits for has no memory any more. */
-void
-kit_gone(pid_t pid)
-{
-	int64_t end = kit_now() + kit_patience();
-
-	while (status_field(pid, "VmRSS") != -1) {
-		if (kit_now() > end)
-			kit_fail("process %ld is still there", (long)pid);
-		(void)poll(NULL, 0, 5);
-	}
-}
-
-void
-kit_settles(struct kit_proc *p, int fds, int family)
-{
-	int64_t end = kit_now() + kit_patience();
-	int nfds, nfamily;
-
-	for (;;) {
-		if (!kit_alive(p))
-			kit_fail("process %ld ended with %d", (long)p->pid,
-			    kit_wait(p));
-		nfds = kit_fds(p->pid);
-		nfamily = kit_family(p->pid, NULL, 0);
-		if (nfds == fds && nfamily == family)
-			return;
-		if (kit_now() > end)
-			kit_fail("process %ld stays at %d descriptors and %d "
-			    "descendants, not %d and %d", (long)p->pid, nfds,
-			    nfamily, fds, family);
-		breathe(p);
-	}
-}
-
-
-/* All processes of one command. */
-
-static int
-fds_of(pid_t pid)
-{
-	struct dirent *e;
-	char path[64];
-	DIR *d;
-	int n = 0;
-
-	(void)snprintf(path, sizeof(path), "/proc/%ld/fd", (long)pid);
-	if ((d = opendir(path)) == NULL)
-		return 0;		/* it has just ended */
-	while ((e = readdir(d)) != NULL)
-		n += e->d_name[0] != '.';
-	closedir(d);
-	return n;
-}
-
-static long
-cpu_of(pid_t pid)
-{
-	unsigned long user = 0, sys = 0;
-	char path[64], line[1024];
-	const char *s;
-	FILE *f;
-
-	(void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
-	if ((f = fopen(path, "r")) == NULL)
-		return 0;
-	if (fgets(line, sizeof(line), f) != NULL &&
-	    (s = strrchr(line, ')')) != NULL)
-		(void)sscanf(s, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u "
-		    "%*u %lu %lu", &user, &sys);
-	fclose(f);
-	return (long)(user + sys);
-}
-
-void
-kit_figure(pid_t pid, struct kit_figure *f)
-{
-	pid_t pids[256];
-	long rss;
-	int i;
-
-	memset(f, 0, sizeof(*f));
-	pids[0] = pid;
-	f->procs = 1 + kit_family(pid, pids + 1, (int)KIT_COUNT(pids) - 1);
-	for (i = 0; i < f->procs && i < (int)KIT_COUNT(pids); i++) {
-		f->fds += fds_of(pids[i]);
-		f->cpu += cpu_of(pids[i]);
-		rss = status_field(pids[i], "VmRSS");
-		f->rss += rss > 0 ? rss : 0;
-	}
-}
-
-void
-kit_returns(struct kit_proc *p, const struct kit_figure *idle)
-{
-	int64_t end = kit_now() + kit_patience();
-	struct kit_figure f;
-
-	for (;;) {
-		if (!kit_alive(p))
-			kit_fail("process %ld ended with %d", (long)p->pid,
-			    kit_wait(p));
-		kit_figure(p->pid, &f);
-		if (f.procs == idle->procs && f.fds <= idle->fds)
-			return;
-		if (kit_now() > end)
-			kit_fail("process %ld stays at %d processes and %d "
-			    "descriptors, not %d and %d", (long)p->pid,
-			    f.procs, f.fds, idle->procs, idle->fds);
-		breathe(p);
-	}
-}
-
-void
-kit_rests(struct kit_proc *p)
-{
-	int64_t end = kit_now() + kit_patience();
-	pid_t pids[256];
-	long before;
-	int n;
-
-	pids[0] = p->pid;
-	do {
-		if (!kit_alive(p))
-			return;
-		n = 1 + kit_family(p->pid, pids + 1,
-		    (int)KIT_COUNT(pids) - 1);
-		if (n > (int)KIT_COUNT(pids))
-			n = (int)KIT_COUNT(pids);
-		before = sleeps(pids, n);
-		if (before != -1 && poll(NULL, 0, 1) == 0 &&
-		    sleeps(pids, n) == before &&
-		    kit_family(p->pid, NULL, 0) == n - 1)
-			return;
-		drain_all();
-	} while (kit_now() < end);
-	kit_fail("process %ld and its %d others do not rest", (long)p->pid,
-	    n - 1);
-}
-
-/* RFC 7617 with RFC 4648, section 4 */
 const char *
-kit_basic(const char *userpass)
+kit_stream_file(const char *name, size_t bytes, unsigned seed)
+{
+	const char *path = kit_path(name);
+	FILE *f = fopen(path, "w");
+	char *buf = malloc(bytes);
+	int ok;
+
+	if (f == NULL || buf == NULL)
+		kit_fail("%s: %s", path, strerror(errno));
+	kit_fill(buf, bytes, seed, 0);
+	ok = fwrite(buf, 1, bytes, f) == bytes;
+	free(buf);
+	if (fclose(f) == EOF || !ok)
+		kit_fail("%s: %s", path, strerror(errno));
+	return path;
+}
+
+
+/* HTTP. */
+
+/* RFC 4648, section 4 */
+const char *
+kit_base64(const char *s)
 {
 	static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	    "abcdefghijklmnopqrstuvwxyz0123456789+/";
-	const unsigned char *p = (const unsigned char *)userpass;
-	size_t len = strlen(userpass), i, n = 0;
+	const unsigned char *p = (const unsigned char *)s;
+	size_t len = strlen(s), i, n = 0;
 	char out[1024];
 	unsigned v;
 
@@ -1384,7 +1550,87 @@ kit_basic(const char *userpass)
 		out[n++] = i + 1 < len ? set[v >> 6 & 63] : '=';
 		out[n++] = i + 2 < len ? set[v & 63] : '=';
 	}
-	return kit_str("Basic %.*s", (int)n, out);
+	return kit_str("%.*s", (int)n, out);
+}
+
+/* RFC 7617 */
+const char *
+kit_basic(const char *userpass)
+{
+	return kit_str("Basic %s", kit_base64(userpass));
+}
+
+const char *
+kit_request(const char *authority, const char *fields)
+{
+	return kit_str("CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", authority,
+	    authority, fields);
+}
+
+const char *
+kit_request_to(unsigned port)
+{
+	return kit_request(kit_str("127.0.0.1:%u", port), "");
+}
+
+/* How many lines a field has; their values joined by ", ". */
+static int
+field_lines(const char *head, const char *name, const char **all)
+{
+	const char *line = head, *val;
+	size_t len = strlen(name);
+	int n = 0;
+
+	*all = NULL;
+	while ((line = strstr(line, "\r\n")) != NULL) {
+		line += 2;
+		if (strncasecmp(line, name, len) != 0 || line[len] != ':')
+			continue;
+		val = line + len + 1 + strspn(line + len + 1, " \t");
+		val = kit_str("%.*s", (int)strcspn(val, "\r\n"), val);
+		*all = n++ == 0 ? val : kit_str("%s, %s", *all, val);
+	}
+	return n;
+}
+
+const char *
+kit_field(const char *head, const char *name)
+{
+	const char *all;
+
+	(void)field_lines(head, name, &all);
+	return all;
+}
+
+const char *
+kit_one_field(const char *head, const char *name)
+{
+	const char *val;
+
+	if (field_lines(head, name, &val) > 1)
+		kit_fail("two %s fields: <<%s>>", name, head);
+	return val;
+}
+
+const char *
+kit_must_have(const char *head, const char *name, const char *start)
+{
+	const char *val = kit_one_field(head, name);
+
+	if (val == NULL || strncmp(val, start, strlen(start)) != 0)
+		kit_fail("no field \"%s: %s\": <<%s>>", name, start, head);
+	return val + strlen(start);
+}
+
+/* A message's head, which must have this status. */
+static size_t
+head_of(int fd, int status, char *buf, size_t size)
+{
+	size_t n = kit_head(fd, buf, size);
+
+	if (strncmp(buf, kit_str("HTTP/1.1 %d ", status), 13) != 0)
+		kit_fail("<<%s>> and no %d", buf, status);
+	return n;
 }
 
 const char *
@@ -1394,9 +1640,7 @@ kit_reply(int fd, int status)
 	const char *s;
 	size_t n, len;
 
-	n = kit_head(fd, buf, sizeof(buf) / 2);
-	if (strncmp(buf, kit_str("HTTP/1.1 %d ", status), 13) != 0)
-		kit_fail("<<%s>> and no %d", buf, status);
+	n = head_of(fd, status, buf, sizeof(buf) / 2);
 	if ((s = strstr(buf, "\r\nContent-Length: ")) == NULL)
 		kit_fail("no Content-Length: <<%s>>", buf);
 	len = (size_t)strtoul(s + 18, NULL, 10);
@@ -1407,130 +1651,149 @@ kit_reply(int fd, int status)
 	return kit_str("%s", buf);
 }
 
-
-/* HTTP. */
-
-const char *
-kit_field(const char *head, const char *name)
-{
-	const char *line = head, *val, *all = NULL;
-	size_t len = strlen(name);
-
-	while ((line = strstr(line, "\r\n")) != NULL) {
-		line += 2;
-		if (strncasecmp(line, name, len) != 0 || line[len] != ':')
-			continue;
-		val = line + len + 1 + strspn(line + len + 1, " \t");
-		val = kit_str("%.*s", (int)strcspn(val, "\r\n"), val);
-		all = all == NULL ? val : kit_str("%s, %s", all, val);
-	}
-	return all;
-}
-
 /* RFC 9209: these, and only these, tell which error it was. */
 static void
 tells_why(const char *head, int status, const char *error)
 {
-	const char *val = kit_field(head, "Proxy-Status"), *want;
+	const char *rest;
 
-	if (status != 403 && (status < 502 || status > 504))
+	if (status != 403 && (status < 502 || status == 505))
 		return;
-	want = kit_str("httptun; error=%s", error != NULL ? error : "");
-	if (val == NULL || strncmp(val, want, strlen(want)) != 0)
-		kit_fail("no Proxy-Status \"%s\": <<%s>>", want, head);
-	val += strlen(want);
-	if (error != NULL && *error != '\0' ? *val != '\0' && *val != ';' :
-	    *val < 'a' || *val > 'z')
-		kit_fail("no Proxy-Status \"%s\": <<%s>>", want, head);
+	if (error == NULL)
+		error = "";
+	rest = kit_must_have(head, "Proxy-Status",
+	    kit_str("httptun; error=%s", error));
+	if (*error != '\0' ? *rest != '\0' && *rest != ';' :
+	    *rest < 'a' || *rest > 'z')
+		kit_fail("no error=%s: <<%s>>", error, head);
 }
 
-void
+/* A refusal's head; does it say that the connection closes? */
+static int
+refused_so(int fd, int status, const char *error, enum kit_after after,
+    size_t *length)
+{
+	char head[4096];
+	const char *val;
+	int closes;
+
+	(void)head_of(fd, status, head, sizeof(head));
+	(void)kit_must_have(head, "Content-Type", "text/plain");
+	val = kit_must_have(head, "Content-Length", "");
+	*length = (size_t)strtoul(val, NULL, 10);
+	if (status == 407)
+		(void)kit_must_have(head, "Proxy-Authenticate",
+		    "Basic realm=\"httptun\"");
+	tells_why(head, status, error);
+	if (kit_field(head, "Transfer-Encoding") != NULL)
+		kit_fail("a Transfer-Encoding: <<%s>>", head);
+	val = kit_one_field(head, "Connection");
+	closes = val != NULL && strcmp(val, "close") == 0;
+	if (!closes && val != NULL && strcasecmp(val, "keep-alive") != 0)
+		kit_fail("Connection: %s: <<%s>>", val, head);
+	if ((after == KIT_CLOSES && !closes) || (after == KIT_STAYS && closes))
+		kit_fail("it %s: <<%s>>", closes ? "closes" : "stays", head);
+	return closes;
+}
+
+size_t
+kit_refusal_head(int fd, int status, const char *error, enum kit_after after)
+{
+	size_t len;
+
+	(void)refused_so(fd, status, error, after, &len);
+	return len;
+}
+
+const char *
 kit_refusal(int fd, int status, const char *error, enum kit_after after)
 {
-	char head[4096], body[1024];
-	const char *val;
+	char body[1024];
 	size_t len;
 	int closes;
 
-	(void)kit_head(fd, head, sizeof(head));
-	if (strncmp(head, kit_str("HTTP/1.1 %d ", status), 13) != 0)
-		kit_fail("<<%s>> and no %d", head, status);
-	tells_why(head, status, error);
-	if ((val = kit_field(head, "Content-Type")) == NULL ||
-	    strncmp(val, "text/plain", 10) != 0 ||
-	    (val = kit_field(head, "Content-Length")) == NULL ||
-	    kit_field(head, "Transfer-Encoding") != NULL)
-		kit_fail("not a refusal of ours: <<%s>>", head);
-	len = (size_t)strtoul(val, NULL, 10);
+	closes = refused_so(fd, status, error, after, &len);
 	if (len < 2 || len >= sizeof(body))
 		kit_fail("a body of %zu bytes", len);
 	kit_recv(fd, body, len);
 	body[len] = '\0';
 	if (strchr(body, '\n') != body + len - 1)
 		kit_fail("the body is not a line: <<%s>>", body);
-	val = kit_field(head, "Connection");
-	closes = val != NULL && strcasecmp(val, "close") == 0;
-	if ((after == KIT_CLOSES && !closes) || (after == KIT_STAYS && closes))
-		kit_fail("it %s: <<%s>>", closes ? "closes" : "stays", head);
 	if (closes)
 		kit_eof(fd);
-}
-
-int
-kit_to_the_end(int fd, char *buf, size_t size)
-{
-	size_t len = 0;
-	ssize_t n;
-
-	while (len + 1 < size) {
-		kit_poll(fd, POLLIN, "the end");
-		n = read(fd, buf + len, size - 1 - len);
-		if (n == -1 && errno != ECONNRESET)
-			kit_fail("read of %d: %s", fd, strerror(errno));
-		buf[len += n > 0 ? (size_t)n : 0] = '\0';
-		if (n <= 0)
-			return n == -1;
-	}
-	kit_fail("no end on %d within %zu bytes", fd, size);
+	return kit_str("%s", body);
 }
 
 
 /* `httptun -l`. */
 
-void
-kit_proxy(struct kit_proxy *px, const char *arg, ...)
+struct kit_proc *
+kit_server(const struct kit_opt *opt, const char *arg, va_list ap)
 {
-	/* no look-up may outlast a test, whatever resolver there is */
 	static const char *const env[] = {
 		"RES_OPTIONS=timeout:1 attempts:1", NULL
 	};
-	static const struct kit_opt opt = { .env = env };
+	static const struct kit_opt quick = { .env = env };
 	const char *argv[32] = { NULL, "-l" };
-	char buf[4096];
-	va_list ap;
 	size_t n = 2;
-	int fd;
 
 	argv[0] = kit_binary();
-	va_start(ap, arg);
 	for (; arg != NULL; arg = va_arg(ap, const char *)) {
 		assert_true(n + 1 < KIT_COUNT(argv));
 		argv[n++] = arg;
 	}
-	va_end(ap);
 	argv[n] = NULL;
-	px->proc = kit_startv(&opt, argv);
-	px->port = kit_listening(px->proc, 0);
-	/* once it has answered all its processes are there */
-	fd = kit_connect(AF_INET, px->port);
+	return kit_startv(opt != NULL ? opt : &quick, argv);
+}
+
+void
+kit_will_not_start(int status, const char *arg, ...)
+{
+	struct kit_proc *p;
+	const char *err;
+	char out[64];
+	va_list ap;
+
+	kit_note("must end with %d: %s ...", status, arg);
+	va_start(ap, arg);
+	p = kit_server(NULL, arg, ap);
+	va_end(ap);
+	kit_exits(p, status);
+	assert_int_equal(kit_slurp(p->out, out, sizeof(out)), 0);
+	err = kit_err(p);
+	if (*err == '\0' || strchr(err, '\n') != err + strlen(err) - 1)
+		kit_fail("stderr is not a line");
+	if (strstr(err, "listening") != NULL)
+		kit_fail("it listened before");
+	kit_done(p);
+}
+
+void
+kit_proxy_is(struct kit_proxy *px, struct kit_proc *p)
+{
+	px->proc = p;
+	px->family = AF_INET;
+	px->port = kit_listening(p, 0);
+	kit_rests(p);
+	px->npids = kit_processes(p->pid, px->pids, (int)KIT_COUNT(px->pids));
+	kit_figure(p->pid, &px->idle);
+}
+
+void
+kit_proxy(struct kit_proxy *px, const char *arg, ...)
+{
+	char buf[4096];
+	va_list ap;
+	int fd;
+
+	va_start(ap, arg);
+	px->proc = kit_server(NULL, arg, ap);
+	va_end(ap);
+	fd = kit_connect(AF_INET, kit_listening(px->proc, 0));
 	kit_puts(fd, "GET / HTTP/1.0\r\n\r\n");
 	(void)kit_slurp(fd, buf, sizeof(buf));
 	(void)close(fd);
-	px->pids[0] = px->proc->pid;
-	px->npids = 1 + kit_family(px->pids[0], px->pids + 1,
-	    KIT_COUNT(px->pids) - 1);
-	kit_proxy_rests(px);
-	kit_figure(px->pids[0], &px->idle);
+	kit_proxy_is(px, px->proc);
 }
 
 void
@@ -1557,4 +1820,88 @@ kit_proxy_below(const struct kit_proxy *px, long kib)
 		if ((peak = kit_status(px->pids[i], "VmHWM")) >= kib)
 			kit_fail("process %ld had a peak of %ld KiB",
 			    (long)px->pids[i], peak);
+}
+
+int
+kit_client(const struct kit_proxy *px)
+{
+	return kit_connect(px->family, px->port);
+}
+
+int
+kit_ask(const struct kit_proxy *px, const char *request)
+{
+	int c = kit_client(px);
+
+	kit_puts(c, request);
+	return c;
+}
+
+struct kit_pair
+kit_tunnel(const struct kit_proxy *px, int lfd, unsigned port)
+{
+	struct kit_pair p;
+
+	p.c = kit_ask(px, kit_request_to(port));
+	p.t = kit_accept(lfd);
+	kit_expect(p.c, KIT_OK);
+	return p;
+}
+
+void
+kit_carries(struct kit_pair p)
+{
+	kit_puts(p.c, "to the target");
+	kit_expect(p.t, "to the target");
+	kit_puts(p.t, "to the client");
+	kit_expect(p.c, "to the client");
+}
+
+void
+kit_farewell(struct kit_pair p)
+{
+	kit_carries(p);
+	kit_half_close(p.c);
+	kit_eof(p.t);
+	kit_half_close(p.t);
+	kit_eof(p.c);
+	(void)close(p.c);
+	(void)close(p.t);
+}
+
+
+/* A web server. */
+
+void
+kit_web(struct kit_web *w, const char *handler)
+{
+	static const char serve[] =
+	    "class Server(socketserver.ThreadingTCPServer):\n"
+	    "    daemon_threads = True\n"
+	    "http, https = [Server(('127.0.0.1', 0), Handler)\n"
+	    "    for i in range(2)]\n"
+	    "tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n"
+	    "tls.load_cert_chain(sys.argv[1], sys.argv[2])\n"
+	    "https.socket = tls.wrap_socket(https.socket, server_side=True)\n"
+	    "threading.Thread(target=http.serve_forever, daemon=True).start()\n"
+	    "print(http.server_address[1], https.server_address[1], 'ready',\n"
+	    "    file=sys.stderr, flush=True)\n"
+	    "https.serve_forever()\n";
+	static const struct kit_opt opt = { .in = KIT_NULL, .out = KIT_NULL };
+	const char *key = kit_path("web_key");
+	struct kit_proc *p;
+
+	w->cert = kit_path("web_cert");
+	p = kit_start(NULL, "openssl", "req", "-x509", "-batch", "-nodes",
+	    "-days", "2", "-newkey", "ec", "-pkeyopt",
+	    "ec_paramgen_curve:P-256", "-subj", "/CN=localhost", "-addext",
+	    "subjectAltName=DNS:localhost", "-keyout", key, "-out", w->cert,
+	    (char *)NULL);
+	kit_exits(p, 0);
+	p = kit_start(&opt, "python3", "-c", kit_str("import http.server, "
+	    "socketserver, ssl, sys, threading\n%s%s", handler, serve),
+	    w->cert, key, (char *)NULL);
+	kit_err_wait(p, "ready\n");
+	if (sscanf(kit_err(p), "%u %u ready", &w->http, &w->https) != 2)
+		kit_fail("the web server tells no ports");
 }

@@ -15,11 +15,13 @@
  */
 
 /*
- * What the system tests share: processes, sockets on loopback, patterned
- * streams, files.  Whatever is not as a function expects, or takes longer
- * than kit_patience(), fails the running test with the last steps and the
- * stderr of every process.  A test frees nothing itself: kit_teardown() ends
- * its processes, closes its descriptors and removes its files.
+ * What the system tests share, in this order: the frame of a test, processes
+ * and what they are and do, sockets on loopback and what goes over them,
+ * patterned streams, files, HTTP, `httptun -l` with its tunnels, a web server.
+ * Whatever is not as a function expects, or takes longer than kit_patience(),
+ * fails the running test with the last steps and the stderr of every process.
+ * A test frees nothing itself: kit_teardown() ends its processes, closes its
+ * descriptors and removes its files.
  *
  *	static const struct CMUnitTest tests[] = { KIT_TEST(a), KIT_TEST(b) };
  */
@@ -55,6 +57,8 @@ int64_t	 kit_now(void);
 int	 kit_sanitized(void);
 /* printf into memory that lives until the test's end */
 const char *kit_str(const char *, ...) __attribute__((format(printf, 1, 2)));
+/* the text so many times, in such memory too */
+const char *kit_times(size_t, const char *);
 
 
 /* Processes. */
@@ -94,6 +98,8 @@ struct kit_proc *kit_httptun(const struct kit_opt *, ...);
 /* start any program: argv[0] is looked up in PATH */
 struct kit_proc *kit_start(const struct kit_opt *, const char *, ...);
 struct kit_proc *kit_startv(const struct kit_opt *, const char *const *);
+/* the test's end kills the whole process group that this one leads */
+void	 kit_group(const struct kit_proc *);
 /* stderr so far */
 const char *kit_err(struct kit_proc *);
 /* wait until stderr has this text */
@@ -109,16 +115,44 @@ int	 kit_wait(struct kit_proc *);
 void	 kit_exits(struct kit_proc *, int);
 /* is it still running? */
 int	 kit_alive(struct kit_proc *);
-/* wait until it has taken up all there is and rests, or has ended: a process
- * that spins fails here */
-void	 kit_idle(struct kit_proc *);
 /* kill if need be, reap, close its descriptors, forget it */
 void	 kit_done(struct kit_proc *);
 
-/* facts of a process */
+
+/* What processes are, and do. */
+
 int	 kit_fds(pid_t);
 int	 kit_children(pid_t);
 long	 kit_status(pid_t, const char *);	/* "VmHWM", "VmRSS": KiB */
+/* how many processes descend from this one; their first pids, if wanted */
+int	 kit_family(pid_t, pid_t *, int);
+/* this one and its descendants, as many as there is room for */
+int	 kit_processes(pid_t, pid_t *, int);
+
+/* all processes of one command together: this one and its descendants */
+struct kit_figure {
+	int	 procs;
+	int	 fds;
+	long	 rss;		/* KiB */
+	long	 cpu;		/* clock ticks that they have used */
+};
+
+void	 kit_figure(pid_t, struct kit_figure *);
+
+/* wait until it has taken up all there is and rests, or has ended: a process
+ * that spins fails here */
+void	 kit_idle(struct kit_proc *);
+/* the same for so many processes that work together */
+void	 kit_idle_all(const pid_t *, int);
+/* the same for it and its descendants; they may come and go meanwhile */
+void	 kit_rests(struct kit_proc *);
+/* wait until it has so many descriptors and descendants again */
+void	 kit_settles(struct kit_proc *, int, int);
+/* wait until it and its descendants are as many again, and have no more
+ * descriptors */
+void	 kit_returns(struct kit_proc *, const struct kit_figure *);
+/* wait until the process has gone, reaped or not */
+void	 kit_gone(pid_t);
 
 
 /* Sockets on loopback; family is AF_INET or AF_INET6. */
@@ -136,7 +170,17 @@ int	 kit_connect_buf(int, unsigned, int, int);
 int	 kit_accept(int);
 /* nobody has connected (up to now: call it when the process has ended) */
 void	 kit_untouched(int);
+/* connect and close again: 0, or the errno */
+int	 kit_knock(int, unsigned);
+/* is there a ::1?  (prints when not) */
+int	 kit_has_ipv6(void);
 
+
+/* What goes over a descriptor. */
+
+/* wait until poll(2) reports one of these events; what is for the message */
+void	 kit_poll(int, short, const char *);
+void	 kit_nonblock(int, int);
 void	 kit_send(int, const void *, size_t);
 void	 kit_puts(int, const char *);
 /* exactly n bytes */
@@ -149,14 +193,28 @@ size_t	 kit_until(int, char *, size_t, const char *);
 size_t	 kit_head(int, char *, size_t);
 /* all up to the end of file; a string, its length */
 size_t	 kit_slurp(int, char *, size_t);
+/* the same; is the end a reset? */
+int	 kit_to_the_end(int, char *, size_t);
+/* four digits, a number below this one: which of many clients it is */
+int	 kit_number(int, int);
+/* nothing at all comes in so many ms */
+void	 kit_silent(int, int);
+
+
+/* How it ends. */
+
 /* the end of file comes next */
 void	 kit_eof(int);
 /* a reset comes next */
 void	 kit_expect_reset(int);
+/* the end comes, in whatever way, after whatever bytes: 0, or the errno */
+int	 kit_until_end(int);
 /* a reset comes, after whatever bytes */
 void	 kit_until_reset(int);
-/* nothing at all comes in so many ms */
-void	 kit_silent(int, int);
+/* the end comes, in whatever way, without a byte; close */
+void	 kit_ends(int);
+/* send until the connection is reset, without reading; close */
+void	 kit_push_until_reset(int);
 /* end the sending side of a socket, or close a pipe: the number stays taken
  * (by /dev/null), so that nothing is closed twice */
 void	 kit_half_close(int);
@@ -164,9 +222,11 @@ void	 kit_half_close(int);
 void	 kit_drop(int);
 /* reset the connection and close the descriptor */
 void	 kit_reset(int);
-/* wait until poll(2) reports one of these events; what is for the message */
-void	 kit_poll(int, short, const char *);
-void	 kit_nonblock(int, int);
+
+/* how somebody goes */
+enum kit_way { KIT_WAY_CLOSE, KIT_WAY_RESET, KIT_WAY_HALF, KIT_WAYS };
+
+void	 kit_vanish(int, enum kit_way);
 
 
 /* Patterned streams: each seed another one, each position another byte. */
@@ -199,72 +259,98 @@ void	 kit_stuff(struct kit_stream *, int);
 const char *kit_path(const char *);
 /* write a file of that name and mode; its path */
 const char *kit_file(const char *, mode_t, const char *);
-
-
-/* What is left of a connection or a tunnel. */
-
-/* how many processes descend from this one; their first pids, if wanted */
-int	 kit_family(pid_t, pid_t *, int);
-/* kit_idle() for so many processes that work together */
-void	 kit_idle_all(const pid_t *, int);
-/* wait until the process has gone, reaped or not */
-void	 kit_gone(pid_t);
-/* wait until it has so many descriptors and descendants again */
-void	 kit_settles(struct kit_proc *, int, int);
-
-
-/* All processes of one command together: this one and its descendants. */
-
-struct kit_figure {
-	int	 procs;
-	int	 fds;
-	long	 rss;		/* KiB */
-	long	 cpu;		/* clock ticks that they have used */
-};
-
-void	 kit_figure(pid_t, struct kit_figure *);
-/* wait until it has so many processes again, and no more descriptors */
-void	 kit_returns(struct kit_proc *, const struct kit_figure *);
-/* wait until all its processes have taken up what there is and rest; they may
- * come and go meanwhile */
-void	 kit_rests(struct kit_proc *);
-/* "Basic ..." for user:password */
-const char *kit_basic(const char *);
-/* a whole reply of this status: the head, then its Content-Length's bytes */
-const char *kit_reply(int, int);
+/* write so many bytes of a stream to a file of that name; its path */
+const char *kit_stream_file(const char *, size_t, unsigned);
 
 
 /* HTTP as the tests see it. */
 
+const char *kit_base64(const char *);
+/* "Basic ..." for user:password */
+const char *kit_basic(const char *);
+/* a CONNECT for this authority, with these further fields */
+const char *kit_request(const char *, const char *);
+/* a CONNECT for this port of 127.0.0.1 */
+const char *kit_request_to(unsigned);
+
 /* the values of a field's lines, joined by ", "; NULL when there is none */
 const char *kit_field(const char *, const char *);
+/* the same where two lines are a failure */
+const char *kit_one_field(const char *, const char *);
+/* the one field's value must begin so; the rest of it */
+const char *kit_must_have(const char *, const char *, const char *);
+
+/* a whole reply of this status: the head, then its Content-Length's bytes */
+const char *kit_reply(int, int);
 
 enum kit_after { KIT_STAYS, KIT_CLOSES, KIT_EITHER };
 
 /* a whole refusal by httptun -l with its status, error of Proxy-Status ("" is
- * any), and, where it says that the connection closes, the end of file */
-void	 kit_refusal(int, int, const char *, enum kit_after);
-/* all up to the end, a string; is that end a reset? */
-int	 kit_to_the_end(int, char *, size_t);
+ * any), and, where it says that the connection closes, the end of file; the
+ * body */
+const char *kit_refusal(int, int, const char *, enum kit_after);
+/* the head of one, nothing after it is read; its Content-Length */
+size_t	 kit_refusal_head(int, int, const char *, enum kit_after);
 
 
-/* `httptun -l` with all its processes. */
+/* `httptun -l` with all its processes, and its tunnels. */
+
+/* start it with these arguments (NULL ends them); without options no look-up
+ * outlasts a test, whatever resolver there is */
+struct kit_proc *kit_server(const struct kit_opt *, const char *, va_list);
+/* with these arguments it ends with this status: one line on stderr, nothing
+ * else happens */
+void	 kit_will_not_start(int, const char *, ...);
 
 struct kit_proxy {
 	struct kit_proc		*proc;
 	unsigned		 port;
-	pid_t			 pids[16];	/* proc's is the first */
+	int			 family;	/* its clients' */
+	pid_t			 pids[128];	/* proc's is the first */
 	int			 npids;
 	struct kit_figure	 idle;
 };
 
-/* start it with these arguments (NULL ends them) and let it answer once */
+/* start it with these arguments (NULL ends them) and let it answer once: then
+ * all its processes are there */
 void	 kit_proxy(struct kit_proxy *, const char *, ...);
+/* one that has been started in another way: wait until it listens and rests,
+ * and take down all of the above */
+void	 kit_proxy_is(struct kit_proxy *, struct kit_proc *);
 /* they have taken up all there is, and rest */
 void	 kit_proxy_rests(const struct kit_proxy *);
 /* wait until they have nothing left of what was asked */
 void	 kit_proxy_settles(const struct kit_proxy *);
 /* none of them has ever taken so many KiB */
 void	 kit_proxy_below(const struct kit_proxy *, long);
+
+/* connect to it; with this request, too */
+int	 kit_client(const struct kit_proxy *);
+int	 kit_ask(const struct kit_proxy *, const char *);
+
+#define KIT_OK	"HTTP/1.1 200 Connection established\r\n\r\n"
+
+/* a tunnel: the client's and the target's end */
+struct kit_pair {
+	int	c, t;
+};
+
+/* one to this port, where this socket listens */
+struct kit_pair kit_tunnel(const struct kit_proxy *, int, unsigned);
+/* it carries both ways */
+void	 kit_carries(struct kit_pair);
+/* it carries both ways, then ends in order */
+void	 kit_farewell(struct kit_pair);
+
+
+/* A web server, in the clear and over TLS, as Python's http.server makes it. */
+
+struct kit_web {
+	unsigned	 http, https;	/* ports of 127.0.0.1 */
+	const char	*cert;		/* localhost's; nobody else vouches */
+};
+
+/* start one; the text has Python's class Handler */
+void	 kit_web(struct kit_web *, const char *);
 
 #endif

@@ -34,72 +34,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "kit.h"
 
-#define OK	"HTTP/1.1 200 Connection established\r\n\r\n"
 #define LOCAL	"127.0.0.1", "0", (char *)NULL
 #define MB	((uint64_t)1 << 20)
 #define PEAK	8192		/* KiB that the program may ever take */
 #define MARGIN	64		/* KiB by which the allocator may err */
 
-/* The proxy under test, what it has when idle, and a target for it. */
-static struct kit_proc	*px;
-static unsigned		 px_port;
-static int		 px_af;		/* its clients' */
-static struct kit_figure px_idle;	/* of all its processes */
-static pid_t		 px_pids[16];	/* all its processes */
-static int		 px_npids;
-static int		 tl;
-static unsigned		 tport;
-
-/* A tunnel: the client's and the target's end. */
-struct pair {
-	int	c, t;
-};
-
-/* How somebody goes. */
-enum way { WAY_CLOSE, WAY_RESET, WAY_HALF, WAYS };
-
-enum after { STAYS, CLOSES };
+/* The proxy under test, and a target for it. */
+static struct kit_proxy	px;
+static int		tl;
+static unsigned		tport;
 
 
 /* ---- the proxy, its clients and targets ---------------------------------- */
-
-static struct kit_proc *
-launch(const char *arg, va_list ap)
-{
-	/* no look-up may outlast a test, whatever resolver there is */
-	static const char *const env[] = {
-		"RES_OPTIONS=timeout:1 attempts:1", NULL
-	};
-	static const struct kit_opt opt = { .env = env };
-	const char *argv[32] = { NULL, "-l" };
-	size_t n = 2;
-
-	argv[0] = kit_binary();
-	for (; arg != NULL; arg = va_arg(ap, const char *)) {
-		assert_true(n + 1 < KIT_COUNT(argv));
-		argv[n++] = arg;
-	}
-	argv[n] = NULL;
-	return kit_startv(&opt, argv);
-}
-
-/* px has been started: learn what it is when idle, make a target. */
-static void
-serving(void)
-{
-	px_port = kit_listening(px, 0);
-	px_af = AF_INET;
-	kit_figure(px->pid, &px_idle);
-	px_pids[0] = px->pid;
-	px_npids = 1 + kit_family(px->pid, px_pids + 1,
-	    KIT_COUNT(px_pids) - 1);
-	tl = kit_listen(AF_INET, &tport);
-}
 
 /* Starts `httptun -l` with these arguments, and a target. */
 static void
@@ -108,23 +58,23 @@ serve(const char *arg, ...)
 	va_list ap;
 
 	va_start(ap, arg);
-	px = launch(arg, ap);
+	kit_proxy_is(&px, kit_server(NULL, arg, ap));
 	va_end(ap);
-	serving();
+	tl = kit_listen(AF_INET, &tport);
 }
 
 /* Nothing is left of whatever was asked. */
 static void
 settles(void)
 {
-	kit_returns(px, &px_idle);
+	kit_proxy_settles(&px);
 }
 
 /* It has taken up all that was sent. */
 static void
 rests(void)
 {
-	kit_idle_all(px_pids, px_npids);
+	kit_proxy_rests(&px);
 }
 
 static int
@@ -132,7 +82,7 @@ fds(void)
 {
 	struct kit_figure f;
 
-	kit_figure(px->pid, &f);
+	kit_figure(px.proc->pid, &f);
 	return f.fds;
 }
 
@@ -141,133 +91,33 @@ rss(void)
 {
 	struct kit_figure f;
 
-	kit_figure(px->pid, &f);
+	kit_figure(px.proc->pid, &f);
 	return f.rss;
-}
-
-static void
-peak_is_low(void)
-{
-	long peak;
-	int i;
-
-	if (kit_sanitized())
-		return;
-	for (i = 0; i < px_npids; i++)
-		if ((peak = kit_status(px_pids[i], "VmHWM")) >= PEAK)
-			kit_fail("a peak of %ld KiB", peak);
 }
 
 static int
 client(void)
 {
-	return kit_connect(px_af, px_port);
+	return kit_client(&px);
 }
 
 static int
 ask(const char *request)
 {
-	int c = client();
-
-	kit_puts(c, request);
-	return c;
+	return kit_ask(&px, request);
 }
 
-static const char *
-connect_to(unsigned port)
-{
-	return kit_str("CONNECT 127.0.0.1:%u HTTP/1.1\r\n"
-	    "Host: 127.0.0.1:%u\r\n\r\n", port, port);
-}
-
-static struct pair
+static struct kit_pair
 tunnel(void)
 {
-	struct pair p;
-
-	p.c = ask(connect_to(tport));
-	p.t = kit_accept(tl);
-	kit_expect(p.c, OK);
-	return p;
-}
-
-/* The tunnel carries both ways, then ends in order. */
-static void
-farewell(struct pair p)
-{
-	kit_puts(p.c, "to the target");
-	kit_expect(p.t, "to the target");
-	kit_puts(p.t, "to the client");
-	kit_expect(p.c, "to the client");
-	kit_half_close(p.c);
-	kit_eof(p.t);
-	kit_half_close(p.t);
-	kit_eof(p.c);
-	(void)close(p.c);
-	(void)close(p.t);
+	return kit_tunnel(&px, tl, tport);
 }
 
 /* The next client is served. */
 static void
 serves(void)
 {
-	farewell(tunnel());
-}
-
-static void
-vanish(int fd, enum way how)
-{
-	if (how == WAY_RESET)
-		kit_reset(fd);
-	else if (how == WAY_CLOSE)
-		(void)close(fd);
-	else
-		kit_half_close(fd);
-}
-
-/* The connection ends, in whatever way, without a byte. */
-static void
-ends(int fd)
-{
-	char byte;
-
-	kit_poll(fd, POLLIN, "the end");
-	if (read(fd, &byte, 1) > 0)
-		kit_fail("'%c' and no end on %d", byte, fd);
-	(void)close(fd);
-}
-
-/* Sends until the connection is reset; nothing is read. */
-static void
-push_until_reset(int fd)
-{
-	int64_t end = kit_now() + kit_patience();
-	static const char junk[65536];
-	ssize_t n;
-
-	do {
-		kit_poll(fd, POLLOUT, "a reset");
-		n = send(fd, junk, sizeof(junk), MSG_NOSIGNAL | MSG_DONTWAIT);
-	} while ((n != -1 || errno == EAGAIN) && kit_now() < end);
-	if (n != -1 || (errno != ECONNRESET && errno != EPIPE))
-		kit_fail("no reset on %d", fd);
-	(void)close(fd);
-}
-
-static int
-has_ipv6(void)
-{
-	struct sockaddr_in6 s6 = { .sin6_family = AF_INET6 };
-	int fd = socket(AF_INET6, SOCK_STREAM, 0), has;
-
-	s6.sin6_addr = in6addr_loopback;
-	has = fd != -1 &&
-	    bind(fd, (struct sockaddr *)&s6, sizeof(s6)) == 0;
-	if (fd != -1)
-		(void)close(fd);
-	if (!has)
-		print_message("no IPv6 here: not tested\n");
-	return has;
+	kit_farewell(tunnel());
 }
 
 static int
@@ -285,150 +135,23 @@ has_name(const char *name, int family)
 }
 
 static void
-is_refused(int family, unsigned port)
+nobody_at(int family)
 {
-	struct sockaddr_in s4 = { .sin_family = AF_INET };
-	struct sockaddr_in6 s6 = { .sin6_family = AF_INET6 };
-	int fd = socket(family, SOCK_STREAM, 0), n;
-
-	s4.sin_port = s6.sin6_port = htons((uint16_t)port);
-	s4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	s6.sin6_addr = in6addr_loopback;
-	n = family == AF_INET ?
-	    connect(fd, (struct sockaddr *)&s4, sizeof(s4)) :
-	    connect(fd, (struct sockaddr *)&s6, sizeof(s6));
-	if (n == 0)
+	if (kit_knock(family, px.port) == 0)
 		kit_fail("somebody listens where nobody should");
-	(void)close(fd);
-}
-
-
-/* ---- what it answers ----------------------------------------------------- */
-
-/* A field's value; NULL when there is none, a failure when there are two. */
-static const char *
-field(const char *head, const char *name)
-{
-	const char *line = head, *val = NULL;
-	size_t len = strlen(name);
-
-	while ((line = strstr(line, "\r\n")) != NULL) {
-		line += 2;
-		if (strncasecmp(line, name, len) != 0 || line[len] != ':')
-			continue;
-		if (val != NULL)
-			kit_fail("two %s fields: <<%s>>", name, head);
-		val = line + len + 1 + strspn(line + len + 1, " \t");
-		val = kit_str("%.*s", (int)strcspn(val, "\r\n"), val);
-	}
-	return val;
-}
-
-static const char *
-must_have(const char *head, const char *name, const char *start)
-{
-	const char *val = field(head, name);
-
-	if (val == NULL || strncmp(val, start, strlen(start)) != 0)
-		kit_fail("no field \"%s: %s\": <<%s>>", name, start, head);
-	return val + strlen(start);
-}
-
-/* RFC 9209: which error it was; "" in a test is any. */
-static void
-tells_why(const char *head, int status, const char *error)
-{
-	const char *rest;
-
-	if (status != 403 && status < 502)
-		return;
-	if (status == 505)
-		return;
-	assert_non_null(error);
-	rest = must_have(head, "Proxy-Status",
-	    kit_str("httptun; error=%s", error));
-	if (*error != '\0' ? *rest != '\0' && *rest != ';' :
-	    *rest < 'a' || *rest > 'z')
-		kit_fail("no error=%s: <<%s>>", error, head);
-}
-
-/* The head of a refusal; returns its Content-Length. */
-static size_t
-answers_head(int fd, int status, const char *error, enum after after)
-{
-	char head[4096];
-	const char *len;
-
-	(void)kit_head(fd, head, sizeof(head));
-	if (strncmp(head, kit_str("HTTP/1.1 %d ", status), 13) != 0)
-		kit_fail("<<%s>> and no %d", head, status);
-	(void)must_have(head, "Content-Type", "text/plain");
-	len = must_have(head, "Content-Length", "");
-	if (status == 407)
-		(void)must_have(head, "Proxy-Authenticate",
-		    "Basic realm=\"httptun\"");
-	tells_why(head, status, error);
-	if (field(head, "Transfer-Encoding") != NULL)
-		kit_fail("a Transfer-Encoding: <<%s>>", head);
-	if (after == CLOSES)
-		(void)must_have(head, "Connection", "close");
-	else if (field(head, "Connection") != NULL &&
-	    strcasecmp(field(head, "Connection"), "keep-alive") != 0)
-		kit_fail("it will not stay: <<%s>>", head);
-	return (size_t)strtoul(len, NULL, 10);
-}
-
-/* A whole refusal, its end of file too when there must be one.  The body. */
-static const char *
-answers(int fd, int status, const char *error, enum after after)
-{
-	size_t len = answers_head(fd, status, error, after);
-	char body[1024];
-
-	if (len < 2 || len >= sizeof(body))
-		kit_fail("a body of %zu bytes", len);
-	kit_recv(fd, body, len);
-	body[len] = '\0';
-	if (strchr(body, '\n') != body + len - 1)
-		kit_fail("the body is not a line: <<%s>>", body);
-	if (after == CLOSES)
-		kit_eof(fd);
-	return kit_str("%s", body);
 }
 
 
 /* ---- listening ----------------------------------------------------------- */
 
-/* It ends with this status: one line on stderr, nothing else happens. */
-static void
-will_not_start(int status, const char *arg, ...)
-{
-	const char *err;
-	char out[64];
-	va_list ap;
-
-	kit_note("must end with %d: %s ...", status, arg);
-	va_start(ap, arg);
-	px = launch(arg, ap);
-	va_end(ap);
-	kit_exits(px, status);
-	assert_int_equal(kit_slurp(px->out, out, sizeof(out)), 0);
-	err = kit_err(px);
-	if (*err == '\0' || strchr(err, '\n') != err + strlen(err) - 1)
-		kit_fail("stderr is not a line");
-	if (strstr(err, "listening") != NULL)
-		kit_fail("it listened before");
-	kit_done(px);
-}
-
 static void
 not_for_a_proxy(int family)
 {
-	int c = kit_connect(family, px_port);
+	int c = kit_connect(family, px.port);
 	const char *text;
 
 	kit_puts(c, "GET / HTTP/1.1\r\nHost: here\r\n\r\n");
-	text = answers(c, 404, NULL, STAYS);
+	text = kit_refusal(c, 404, NULL, KIT_STAYS);
 	if (strstr(text, "httptun") == NULL || strstr(text, "proxy") == NULL)
 		kit_fail("it does not say what it is: <<%s>>", text);
 	(void)close(c);
@@ -440,11 +163,12 @@ loopback_by_default(void **state)
 	(void)state;
 	serve("0", NULL);
 	not_for_a_proxy(AF_INET);
-	if (has_ipv6()) {
-		assert_int_equal(kit_listening(px, 1), px_port);
+	if (kit_has_ipv6()) {
+		assert_int_equal(kit_listening(px.proc, 1), px.port);
 		not_for_a_proxy(AF_INET6);
-		kit_err_is(px, kit_str("httptun: listening on 127.0.0.1 %u\n"
-		    "httptun: listening on ::1 %u\n", px_port, px_port));
+		kit_err_is(px.proc, kit_str(
+		    "httptun: listening on 127.0.0.1 %u\n"
+		    "httptun: listening on ::1 %u\n", px.port, px.port));
 	}
 }
 
@@ -454,15 +178,15 @@ one_family(void **state)
 	(void)state;
 	serve("-4", "0", NULL);
 	not_for_a_proxy(AF_INET);
-	kit_err_is(px, kit_str("httptun: listening on 127.0.0.1 %u\n",
-	    px_port));
-	if (!has_ipv6())
+	kit_err_is(px.proc, kit_str("httptun: listening on 127.0.0.1 %u\n",
+	    px.port));
+	if (!kit_has_ipv6())
 		return;
-	is_refused(AF_INET6, px_port);
+	nobody_at(AF_INET6);
 	serve("-6", "0", NULL);
 	not_for_a_proxy(AF_INET6);
-	is_refused(AF_INET, px_port);
-	kit_err_is(px, kit_str("httptun: listening on ::1 %u\n", px_port));
+	nobody_at(AF_INET);
+	kit_err_is(px.proc, kit_str("httptun: listening on ::1 %u\n", px.port));
 }
 
 static void
@@ -471,15 +195,15 @@ given_address(void **state)
 	(void)state;
 	serve(LOCAL);
 	not_for_a_proxy(AF_INET);
-	kit_err_is(px, kit_str("httptun: listening on 127.0.0.1 %u\n",
-	    px_port));
-	if (!has_ipv6())
+	kit_err_is(px.proc, kit_str("httptun: listening on 127.0.0.1 %u\n",
+	    px.port));
+	if (!kit_has_ipv6())
 		return;
-	is_refused(AF_INET6, px_port);
+	nobody_at(AF_INET6);
 	serve("::1", "0", NULL);
 	not_for_a_proxy(AF_INET6);
-	is_refused(AF_INET, px_port);
-	kit_err_is(px, kit_str("httptun: listening on ::1 %u\n", px_port));
+	nobody_at(AF_INET);
+	kit_err_is(px.proc, kit_str("httptun: listening on ::1 %u\n", px.port));
 }
 
 /* The port is asked for by number: there is no other way to say which. */
@@ -493,7 +217,7 @@ given_port(void **state)
 	fd = kit_listen(AF_INET, &port);
 	(void)close(fd);
 	serve("127.0.0.1", kit_str("%u", port), NULL);
-	assert_int_equal(px_port, port);
+	assert_int_equal(px.port, port);
 	serves();
 }
 
@@ -504,13 +228,13 @@ port_in_use(void **state)
 
 	(void)state;
 	(void)kit_listen(AF_INET, &port);
-	will_not_start(1, "127.0.0.1", kit_str("%u", port), NULL);
-	will_not_start(1, kit_str("%u", port), NULL);
-	if (!has_ipv6())
+	kit_will_not_start(1, "127.0.0.1", kit_str("%u", port), NULL);
+	kit_will_not_start(1, kit_str("%u", port), NULL);
+	if (!kit_has_ipv6())
 		return;
 	(void)kit_listen(AF_INET6, &port);
-	will_not_start(1, "::1", kit_str("%u", port), NULL);
-	will_not_start(1, kit_str("%u", port), NULL);
+	kit_will_not_start(1, "::1", kit_str("%u", port), NULL);
+	kit_will_not_start(1, kit_str("%u", port), NULL);
 }
 
 static void
@@ -528,19 +252,19 @@ wrong_usage(void **state)
 
 	(void)state;
 	for (i = 0; i < KIT_COUNT(ports); i++) {
-		will_not_start(2, ports[i], NULL);
-		will_not_start(2, "127.0.0.1", ports[i], NULL);
+		kit_will_not_start(2, ports[i], NULL);
+		kit_will_not_start(2, "127.0.0.1", ports[i], NULL);
 	}
 	for (i = 0; i < KIT_COUNT(addrs); i++)
-		will_not_start(2, "-c", "any", addrs[i], "0", NULL);
-	will_not_start(2, NULL);
-	will_not_start(2, "127.0.0.1", "0", "more", NULL);
-	will_not_start(2, "-w", "0", LOCAL);
-	will_not_start(2, "-a", kit_path("missing"), LOCAL);
-	will_not_start(2, "-a", kit_file("faulty", 0600, "nocolon\n"),
+		kit_will_not_start(2, "-c", "any", addrs[i], "0", NULL);
+	kit_will_not_start(2, NULL);
+	kit_will_not_start(2, "127.0.0.1", "0", "more", NULL);
+	kit_will_not_start(2, "-w", "0", LOCAL);
+	kit_will_not_start(2, "-a", kit_path("missing"), LOCAL);
+	kit_will_not_start(2, "-a", kit_file("faulty", 0600, "nocolon\n"),
 	    LOCAL);
 	/* TEST-NET-1: no machine has it */
-	will_not_start(1, "-c", "any", "192.0.2.1", "0", NULL);
+	kit_will_not_start(1, "-c", "any", "192.0.2.1", "0", NULL);
 }
 
 /* Were the port looked at, the status would be 1: it is in use. */
@@ -559,10 +283,10 @@ no_open_proxy(void **state)
 	(void)kit_listen(AF_INET, &n);
 	port = kit_str("%u", n);
 	for (i = 0; i < KIT_COUNT(addrs); i++) {
-		will_not_start(2, addrs[i], port, NULL);
-		will_not_start(2, "-c", "!10.0.0.1", addrs[i], port, NULL);
+		kit_will_not_start(2, addrs[i], port, NULL);
+		kit_will_not_start(2, "-c", "!10.0.0.1", addrs[i], port, NULL);
 	}
-	will_not_start(2, "-4", "*", port, NULL);
+	kit_will_not_start(2, "-4", "*", port, NULL);
 }
 
 static void
@@ -573,18 +297,18 @@ open_when_told(void **state)
 	(void)state;
 	serve("-c", "any", "0.0.0.0", "0", NULL);
 	serves();
-	kit_err_is(px, kit_str("httptun: listening on 0.0.0.0 %u\n",
-	    px_port));
+	kit_err_is(px.proc, kit_str("httptun: listening on 0.0.0.0 %u\n",
+	    px.port));
 	serve("-a", users, "0.0.0.0", "0", NULL);
-	(void)answers(ask(connect_to(tport)), 407, NULL, STAYS);
+	(void)kit_refusal(ask(kit_request_to(tport)), 407, NULL, KIT_STAYS);
 	serve("-c", "any", "*", "0", NULL);
 	serves();
-	if (!has_ipv6())
+	if (!kit_has_ipv6())
 		return;
 	not_for_a_proxy(AF_INET6);
 	serve("-c", "any", "-6", "*", "0", NULL);
 	not_for_a_proxy(AF_INET6);
-	is_refused(AF_INET, px_port);
+	nobody_at(AF_INET);
 }
 
 static void
@@ -603,7 +327,7 @@ static void
 reach(int family, const char *host)
 {
 	unsigned port;
-	struct pair p;
+	struct kit_pair p;
 	int lfd;
 
 	kit_note("target %s", host);
@@ -611,9 +335,9 @@ reach(int family, const char *host)
 	p.c = ask(kit_str("CONNECT %s:%u HTTP/1.1\r\nHost: %s:%u\r\n\r\n"
 	    "early", host, port, host, port));
 	p.t = kit_accept(lfd);
-	kit_expect(p.c, OK);
+	kit_expect(p.c, KIT_OK);
 	kit_expect(p.t, "early");
-	farewell(p);
+	kit_farewell(p);
 	(void)close(lfd);
 }
 
@@ -626,7 +350,7 @@ kinds_of_targets(void **state)
 	reach(AF_INET, "127.1");
 	reach(AF_INET, "localhost");
 	reach(AF_INET, "LocalHost");
-	if (has_ipv6()) {
+	if (kit_has_ipv6()) {
 		reach(AF_INET6, "[::1]");
 		reach(AF_INET6, "[0:0:0:0:0:0:0:1]");
 		reach(AF_INET, "[::ffff:127.0.0.1]");
@@ -650,7 +374,7 @@ many_look_ups(void **state)
 	for (i = 0; i < KIT_COUNT(c); i++)
 		c[i] = ask(asks);
 	for (i = 0; i < KIT_COUNT(c); i++) {
-		(void)answers(c[i], 502, "connection_refused", STAYS);
+		(void)kit_refusal(c[i], 502, "connection_refused", KIT_STAYS);
 		(void)close(c[i]);
 	}
 	settles();
@@ -665,9 +389,9 @@ helper_dies(void **state)
 	(void)state;
 	serve(LOCAL);
 	reach(AF_INET, "localhost");
-	for (i = 1; i < px_npids; i++) {
-		assert_int_equal(kill(px_pids[i], SIGKILL), 0);
-		kit_gone(px_pids[i]);
+	for (i = 1; i < px.npids; i++) {
+		assert_int_equal(kill(px.pids[i], SIGKILL), 0);
+		kit_gone(px.pids[i]);
 	}
 	reach(AF_INET, "localhost");
 	reach(AF_INET, "localhost");
@@ -683,7 +407,7 @@ not_reached(int family, const char *host, int status)
 
 	lfd = kit_listen(family, &port);
 	c = ask(kit_str("CONNECT %s:%u HTTP/1.1\r\n\r\n", host, port));
-	(void)answers(c, status, "", STAYS);
+	(void)kit_refusal(c, status, "", KIT_STAYS);
 	kit_untouched(lfd);
 	(void)close(c);
 	(void)close(lfd);
@@ -697,7 +421,7 @@ no_names(void **state)
 	not_reached(AF_INET, "localhost", 403);
 	not_reached(AF_INET, "a.name.invalid", 403);
 	reach(AF_INET, "127.0.0.1");
-	if (has_ipv6())
+	if (kit_has_ipv6())
 		reach(AF_INET6, "[::1]");
 	settles();
 }
@@ -706,7 +430,7 @@ static void
 targets_of_one_family(void **state)
 {
 	(void)state;
-	if (!has_ipv6())
+	if (!kit_has_ipv6())
 		skip();
 	serve("-4", "0", NULL);
 	reach(AF_INET, "127.0.0.1");
@@ -714,7 +438,7 @@ targets_of_one_family(void **state)
 	not_reached(AF_INET6, "[::1]", 502);
 	settles();
 	serve("-6", "0", NULL);
-	px_af = AF_INET6;
+	px.family = AF_INET6;
 	reach(AF_INET6, "[::1]");
 	not_reached(AF_INET, "127.0.0.1", 502);
 	not_reached(AF_INET, "[::ffff:127.0.0.1]", 502);
@@ -742,7 +466,7 @@ good_requests(void **state)
 		"CONNECT 127.0.0.1:%u HTTP/1.1\r\nAuthorization: a\r\n\r\n",
 		"CONNECT 127.0.0.1:%u HTTP/1.0\r\nProxy-Authorization:\r\n\r\n"
 	};
-	struct pair p;
+	struct kit_pair p;
 	size_t i;
 
 	(void)state;
@@ -751,8 +475,8 @@ good_requests(void **state)
 		kit_note("request %zu", i);
 		p.c = ask(kit_str(requests[i], tport));
 		p.t = kit_accept(tl);
-		kit_expect(p.c, OK);
-		farewell(p);
+		kit_expect(p.c, KIT_OK);
+		kit_farewell(p);
 	}
 	settles();
 }
@@ -766,7 +490,7 @@ early_data(void **state)
 		{ .dir = KIT_IN, .bytes = MB, .seed = 1, .end = 1 }
 	};
 	char buf[15000], rest[64];
-	struct pair p;
+	struct kit_pair p;
 	int c, t;
 
 	(void)state;
@@ -774,7 +498,7 @@ early_data(void **state)
 	/* as much as one read can take, with the head */
 	kit_fill(buf, sizeof(buf), 1, 0);
 	c = client();
-	kit_puts(c, connect_to(tport));
+	kit_puts(c, kit_request_to(tport));
 	kit_send(c, buf, sizeof(buf));
 	t = kit_accept(tl);
 	s[0].fd = c;
@@ -784,15 +508,15 @@ early_data(void **state)
 	kit_pump(s, 2);
 	kit_puts(t, "answer");
 	kit_half_close(t);
-	kit_expect(c, OK "answer");
+	kit_expect(c, KIT_OK "answer");
 	kit_eof(c);
 
 	/* the end of file comes early too, and the target speaks first */
-	p.c = ask(kit_str("%s%s", connect_to(tport), "all of it"));
+	p.c = ask(kit_str("%s%s", kit_request_to(tport), "all of it"));
 	kit_half_close(p.c);
 	p.t = kit_accept(tl);
 	kit_puts(p.t, "SSH-2.0-target\r\n");
-	kit_expect(p.c, OK "SSH-2.0-target\r\n");
+	kit_expect(p.c, KIT_OK "SSH-2.0-target\r\n");
 	assert_int_equal(kit_slurp(p.t, rest, sizeof(rest)), 9);
 	assert_string_equal(rest, "all of it");
 	(void)close(p.t);
@@ -823,7 +547,7 @@ static const struct sample malformed[] = {
 	S(400, "\x05\x01\x00"),
 	S(400, "\x04\x01\x00\x50\x7f\x00\x00\x01\x00"),
 	S(400, "SSH-2.0-OpenSSH_9.2p1\r\n"),
-	S(400, "* OK IMAP4rev1\r\n\r\n"),
+	S(400, "* KIT_OK IMAP4rev1\r\n\r\n"),
 	S(505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
 	/* request lines */
 	S(400, "GET /\r\n\r\n"),
@@ -904,7 +628,7 @@ is_malformed(const struct sample *s, int drip)
 		kit_send(c, s->bytes + i, 1);
 	if (!drip)
 		kit_send(c, s->bytes, s->len);
-	(void)answers(c, s->status, NULL, CLOSES);
+	(void)kit_refusal(c, s->status, NULL, KIT_CLOSES);
 	(void)close(c);
 }
 
@@ -957,28 +681,11 @@ bad_authorities(void **state)
 		kit_note("authority %zu", i);
 		c = ask(kit_str("CONNECT %s HTTP/1.1\r\nHost: h\r\n\r\n",
 		    i < KIT_COUNT(bad) ? bad[i] : kit_str("%s:80", name)));
-		(void)answers(c, 400, NULL, CLOSES);
+		(void)kit_refusal(c, 400, NULL, KIT_CLOSES);
 		(void)close(c);
 	}
 	serves();
 	settles();
-}
-
-/* n times the text */
-static const char *
-times(size_t n, const char *text)
-{
-	size_t len = strlen(text), i;
-	char *s = malloc(n * len + 1);
-	const char *r;
-
-	assert_non_null(s);
-	for (i = 0; i < n; i++)
-		memcpy(s + i * len, text, len);
-	s[n * len] = '\0';
-	r = kit_str("%s", s);
-	free(s);
-	return r;
 }
 
 static void
@@ -996,32 +703,34 @@ long_requests(void **state)
 
 	(void)state;
 	serve(LOCAL);
-	too_long(kit_str("GET /%s HTTP/1.1\r\n\r\n", times(100000, "a")), 414);
-	too_long(kit_str("GET /%s HTTP/1.1\r\n\r\n", times(8300, "a")), 414);
+	too_long(kit_str("GET /%s HTTP/1.1\r\n\r\n",
+	    kit_times(100000, "a")), 414);
+	too_long(kit_str("GET /%s HTTP/1.1\r\n\r\n",
+	    kit_times(8300, "a")), 414);
 	too_long(kit_str("CONNECT %s:80 HTTP/1.1\r\n\r\n",
-	    times(100000, "a")), 414);
-	too_long(times(1 << 20, "A"), 414);
-	too_long(times(1000, "\r\n"), 400);
-	too_long(kit_str(GET "%s\r\n", times(MB / 32,
+	    kit_times(100000, "a")), 414);
+	too_long(kit_times(1 << 20, "A"), 414);
+	too_long(kit_times(1000, "\r\n"), 400);
+	too_long(kit_str(GET "%s\r\n", kit_times(MB / 32,
 	    "X-Field: 012345678901234567890\r\n")), 431);
-	too_long(kit_str(GET "X: %s\r\n\r\n", times(1 << 20, "x")), 431);
-	too_long(kit_str(GET "%s: x\r\n\r\n", times(1 << 20, "X")), 431);
-	too_long(kit_str(GET "X: %s\r\n\r\n", times(16384, "x")), 431);
-	too_long(kit_str(GET "%s\r\n", times(100, "X:\r\n")), 431);
-	too_long(kit_str(GET "%s", times(17000, "x")), 431);
+	too_long(kit_str(GET "X: %s\r\n\r\n", kit_times(1 << 20, "x")), 431);
+	too_long(kit_str(GET "%s: x\r\n\r\n", kit_times(1 << 20, "X")), 431);
+	too_long(kit_str(GET "X: %s\r\n\r\n", kit_times(16384, "x")), 431);
+	too_long(kit_str(GET "%s\r\n", kit_times(100, "X:\r\n")), 431);
+	too_long(kit_str(GET "%s", kit_times(17000, "x")), 431);
 
 	/* and what is just not too long */
 	c = ask(kit_str("GET /%s HTTP/1.1\r\nHost: h\r\n\r\n",
-	    times(8100, "a")));
-	(void)answers(c, 404, NULL, STAYS);
-	kit_puts(c, kit_str(GET "X: %s\r\n\r\n", times(16000, "x")));
-	(void)answers(c, 404, NULL, STAYS);
-	kit_puts(c, kit_str(GET "%s\r\n", times(99, "X:\r\n")));
-	(void)answers(c, 404, NULL, STAYS);
+	    kit_times(8100, "a")));
+	(void)kit_refusal(c, 404, NULL, KIT_STAYS);
+	kit_puts(c, kit_str(GET "X: %s\r\n\r\n", kit_times(16000, "x")));
+	(void)kit_refusal(c, 404, NULL, KIT_STAYS);
+	kit_puts(c, kit_str(GET "%s\r\n", kit_times(99, "X:\r\n")));
+	(void)kit_refusal(c, 404, NULL, KIT_STAYS);
 	(void)close(c);
 	serves();
 	settles();
-	peak_is_low();
+	kit_proxy_below(&px, PEAK);
 }
 
 /* A refused client that does not go, or sends for ever, is not kept. */
@@ -1033,45 +742,16 @@ refused_and_stays(void **state)
 	(void)state;
 	serve(LOCAL);
 	for (i = 0; i < 10; i++)
-		(void)answers(ask(i % 2 ? "\x16" : "GET / HTTP/1.0\r\n\r\n"),
-		    i % 2 ? 400 : 404, NULL, CLOSES);
+		(void)kit_refusal(ask(i % 2 ? "\x16" :
+		    "GET / HTTP/1.0\r\n\r\n"), i % 2 ? 400 : 404, NULL,
+		    KIT_CLOSES);
 	serves();
-	push_until_reset(ask("\x16"));
+	kit_push_until_reset(ask("\x16"));
 	settles();
 }
 
 
 /* ---- asking again -------------------------------------------------------- */
-
-/* RFC 4648, section 4 */
-static const char *
-base64(const char *s)
-{
-	static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	    "abcdefghijklmnopqrstuvwxyz0123456789+/";
-	const unsigned char *p = (const unsigned char *)s;
-	size_t len = strlen(s), i, n = 0;
-	char out[256];
-	unsigned v;
-
-	assert_true(len < sizeof(out) / 2);
-	for (i = 0; i < len; i += 3) {
-		v = (unsigned)p[i] << 16;
-		v |= i + 1 < len ? (unsigned)p[i + 1] << 8 : 0;
-		v |= i + 2 < len ? p[i + 2] : 0;
-		out[n++] = set[v >> 18];
-		out[n++] = set[v >> 12 & 63];
-		out[n++] = i + 1 < len ? set[v >> 6 & 63] : '=';
-		out[n++] = i + 2 < len ? set[v & 63] : '=';
-	}
-	return kit_str("%.*s", (int)n, out);
-}
-
-static const char *
-basic(const char *userpass)
-{
-	return kit_str("Basic %s", base64(userpass));
-}
 
 /* One connection is refused in every way that is not its fault, twice, and
  * still gets its tunnel. */
@@ -1092,12 +772,13 @@ refused_and_asks_again(void **state)
 	};
 	unsigned nobody = kit_nobody(AF_INET);
 	const char *auth;
-	struct pair p;
+	struct kit_pair p;
 	size_t i;
 
 	(void)state;
 	serve("-n", "-a", kit_file("users", 0600, "alice:secret\n"), LOCAL);
-	auth = kit_str("Proxy-Authorization: %s\r\n", basic("alice:secret"));
+	auth = kit_str("Proxy-Authorization: %s\r\n",
+	    kit_basic("alice:secret"));
 	p.c = client();
 	for (i = 0; i < 2 * KIT_COUNT(steps); i++) {
 		size_t n = i % KIT_COUNT(steps);
@@ -1105,13 +786,14 @@ refused_and_asks_again(void **state)
 		kit_puts(p.c, kit_str(steps[n].asks, nobody));
 		kit_puts(p.c, kit_str(" HTTP/1.1\r\nHost: h\r\n%s\r\n",
 		    steps[n].auth ? auth : ""));
-		(void)answers(p.c, steps[n].status, steps[n].error, STAYS);
+		(void)kit_refusal(p.c, steps[n].status, steps[n].error,
+		    KIT_STAYS);
 	}
 	kit_puts(p.c, kit_str("CONNECT 127.0.0.1:%u HTTP/1.1\r\n%s\r\n",
 	    tport, auth));
 	p.t = kit_accept(tl);
-	kit_expect(p.c, OK);
-	farewell(p);
+	kit_expect(p.c, KIT_OK);
+	kit_farewell(p);
 	settles();
 }
 
@@ -1120,24 +802,25 @@ stays_or_closes(void **state)
 {
 	static const struct {
 		const char	*request;
-		enum after	 after;
+		enum kit_after	 after;
 	} cases[] = {
-		{ GET "\r\n", STAYS },
-		{ GET "Content-Length: 0\r\n\r\n", STAYS },
-		{ GET "Connection: keep-alive\r\n\r\n", STAYS },
-		{ "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", STAYS },
-		{ "GET / HTTP/1.0\r\n\r\n", CLOSES },
-		{ GET "Connection: close\r\n\r\n", CLOSES },
+		{ GET "\r\n", KIT_STAYS },
+		{ GET "Content-Length: 0\r\n\r\n", KIT_STAYS },
+		{ GET "Connection: keep-alive\r\n\r\n", KIT_STAYS },
+		{ "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
+		    KIT_STAYS },
+		{ "GET / HTTP/1.0\r\n\r\n", KIT_CLOSES },
+		{ GET "Connection: close\r\n\r\n", KIT_CLOSES },
 		{ GET "Connection: foo\r\nConnection: bar, Close\r\n\r\n",
-		    CLOSES },
+		    KIT_CLOSES },
 		/* a body, there or not, is never taken for a request */
 		{ "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 27\r\n\r\n"
-		    GET "\r\n", CLOSES },
+		    GET "\r\n", KIT_CLOSES },
 		{ "PUT / HTTP/1.1\r\nHost: h\r\n"
 		    "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-		    GET "\r\n", CLOSES },
+		    GET "\r\n", KIT_CLOSES },
 		{ "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n",
-		    CLOSES }
+		    KIT_CLOSES }
 	};
 	size_t i;
 	int c;
@@ -1147,18 +830,18 @@ stays_or_closes(void **state)
 	for (i = 0; i < KIT_COUNT(cases); i++) {
 		kit_note("case %zu", i);
 		c = ask(cases[i].request);
-		(void)answers(c, 404, NULL, cases[i].after);
-		if (cases[i].after == STAYS) {
+		(void)kit_refusal(c, 404, NULL, cases[i].after);
+		if (cases[i].after == KIT_STAYS) {
 			kit_puts(c, "GET / HTTP/1.0\r\n\r\n");
-			(void)answers(c, 404, NULL, CLOSES);
+			(void)kit_refusal(c, 404, NULL, KIT_CLOSES);
 		}
 		(void)close(c);
 	}
 	/* two at once, and the end of file behind them */
 	c = ask(GET "\r\n" GET "\r\n");
 	kit_half_close(c);
-	(void)answers(c, 404, NULL, STAYS);
-	(void)answers_head(c, 404, NULL, STAYS);
+	(void)kit_refusal(c, 404, NULL, KIT_STAYS);
+	(void)kit_refusal_head(c, 404, NULL, KIT_STAYS);
 	(void)close(c);
 	settles();
 }
@@ -1174,7 +857,7 @@ asks_without_reading(void **state)
 
 	(void)state;
 	serve(LOCAL);
-	asks = times(4096, GET "\r\n");
+	asks = kit_times(4096, GET "\r\n");
 	pfd.fd = client();
 	while (sent < 100 * MB && poll(&pfd, 1, 100) > 0) {
 		n = send(pfd.fd, asks, strlen(asks), MSG_DONTWAIT);
@@ -1186,7 +869,7 @@ asks_without_reading(void **state)
 		kit_fail("nothing has stopped it");
 	rests();
 	serves();
-	peak_is_low();
+	kit_proxy_below(&px, PEAK);
 	kit_reset(pfd.fd);
 	settles();
 }
@@ -1207,23 +890,23 @@ bytes_behind_a_refused_connect(void **state)
 	(void)state;
 	serve("-n", LOCAL);
 	for (i = 0; i < KIT_COUNT(behind); i++) {
-		c = ask(kit_str("%s%s", connect_to(nobody), behind[i]));
-		(void)answers(c, 502, "connection_refused", CLOSES);
+		c = ask(kit_str("%s%s", kit_request_to(nobody), behind[i]));
+		(void)kit_refusal(c, 502, "connection_refused", KIT_CLOSES);
 		(void)close(c);
 		c = ask(kit_str("CONNECT localhost:%u HTTP/1.1\r\n\r\n%s",
 		    tport, behind[i]));
-		(void)answers(c, 403, "", CLOSES);
+		(void)kit_refusal(c, 403, "", KIT_CLOSES);
 		(void)close(c);
 	}
 	c = ask(kit_str("CONNECT 127.0.0.1:%u HTTP/1.1\r\n"
 	    "Content-Length: 4\r\n\r\n", nobody));
-	(void)answers(c, 502, "connection_refused", CLOSES);
+	(void)kit_refusal(c, 502, "connection_refused", KIT_CLOSES);
 	(void)close(c);
 	kit_untouched(tl);
 	settles();
 	serve("-a", users, LOCAL);
-	c = ask(kit_str("%s%s", connect_to(tport), behind[0]));
-	(void)answers(c, 407, NULL, CLOSES);
+	c = ask(kit_str("%s%s", kit_request_to(tport), behind[0]));
+	(void)kit_refusal(c, 407, NULL, KIT_CLOSES);
 	(void)close(c);
 	kit_untouched(tl);
 	settles();
@@ -1237,11 +920,11 @@ head_without_a_body(void **state)
 	(void)state;
 	serve(LOCAL);
 	c = ask("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
-	assert_true(answers_head(c, 404, NULL, STAYS) > 0);
+	assert_true(kit_refusal_head(c, 404, NULL, KIT_STAYS) > 0);
 	kit_puts(c, GET "\r\n");
-	(void)answers(c, 404, NULL, STAYS);
+	(void)kit_refusal(c, 404, NULL, KIT_STAYS);
 	kit_puts(c, "HEAD /x HTTP/1.0\r\n\r\n");
-	assert_true(answers_head(c, 404, NULL, CLOSES) > 0);
+	assert_true(kit_refusal_head(c, 404, NULL, KIT_CLOSES) > 0);
 	kit_eof(c);
 	(void)close(c);
 	settles();
@@ -1261,11 +944,11 @@ request_to_cut(void)
 static void
 opens_with_early(int c)
 {
-	struct pair p = { c, kit_accept(tl) };
+	struct kit_pair p = { c, kit_accept(tl) };
 
-	kit_expect(p.c, OK);
+	kit_expect(p.c, KIT_OK);
 	kit_expect(p.t, "early");
-	farewell(p);
+	kit_farewell(p);
 }
 
 static void
@@ -1319,13 +1002,13 @@ refusals_at_every_cut(void **state)
 			kit_send(c, requests[r], i);
 			rests();
 			kit_send(c, requests[r] + i, len - i);
-			(void)answers(c, status[r], NULL, STAYS);
+			(void)kit_refusal(c, status[r], NULL, KIT_STAYS);
 		}
 		for (i = 0; i < len; i++) {
 			kit_send(c, requests[r] + i, 1);
 			rests();
 		}
-		(void)answers(c, status[r], NULL, STAYS);
+		(void)kit_refusal(c, status[r], NULL, KIT_STAYS);
 	}
 	kit_half_close(c);
 	kit_eof(c);
@@ -1358,7 +1041,7 @@ half_closed(int quiet, int sender)
 static void
 half_close_either_way(void **state)
 {
-	struct pair p;
+	struct kit_pair p;
 
 	(void)state;
 	serve(LOCAL);
@@ -1371,7 +1054,7 @@ half_close_either_way(void **state)
 static void
 both_directions_at_once(void **state)
 {
-	struct pair p;
+	struct kit_pair p;
 
 	(void)state;
 	serve(LOCAL);
@@ -1389,7 +1072,7 @@ both_directions_at_once(void **state)
 	(void)close(p.c);
 	(void)close(p.t);
 	settles();
-	peak_is_low();
+	kit_proxy_below(&px, PEAK);
 }
 
 /* The sender must be stopped long before its end, the program must rest
@@ -1408,13 +1091,13 @@ stalled(int from, int to)
 		    (uintmax_t)s[0].done);
 	rests();
 	kit_pump(s, 2);
-	peak_is_low();
+	kit_proxy_below(&px, PEAK);
 }
 
 static void
 stalled_reader(void **state)
 {
-	struct pair p;
+	struct kit_pair p;
 
 	(void)state;
 	serve(LOCAL);
@@ -1430,7 +1113,7 @@ stalled_reader(void **state)
 static void
 reset_passes(int swap)
 {
-	struct pair p;
+	struct kit_pair p;
 	int a, b, i;
 
 	for (i = 0; i < 3; i++) {
@@ -1446,7 +1129,7 @@ reset_passes(int swap)
 		}
 		kit_reset(a);
 		if (i == 2) {
-			push_until_reset(b);
+			kit_push_until_reset(b);
 			continue;
 		}
 		kit_expect_reset(b);
@@ -1470,15 +1153,15 @@ reset_either_way(void **state)
 
 /* Before a byte, or in the head. */
 static void
-vanish_in_head(const char *bytes, enum way how)
+vanish_in_head(const char *bytes, enum kit_way how)
 {
 	char buf[1024];
 	int c = client();
 
 	kit_puts(c, bytes);
 	rests();
-	vanish(c, how);
-	if (how != WAY_HALF)
+	kit_vanish(c, how);
+	if (how != KIT_WAY_HALF)
 		return;
 	if (kit_slurp(c, buf, sizeof(buf)) > 0 &&
 	    strncmp(buf, "HTTP/1.1 400 ", 13) != 0)
@@ -1495,14 +1178,14 @@ vanish_in_heads(void)
 		"CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: h\r\n\r",
 		GET "\r\n" GET
 	};
-	enum way how;
+	enum kit_way how;
 	size_t i;
 
 	for (i = 0; i + 1 < KIT_COUNT(halves); i++)
-		for (how = WAY_CLOSE; how < WAYS; how++)
+		for (how = KIT_WAY_CLOSE; how < KIT_WAYS; how++)
 			vanish_in_head(halves[i], how);
-	vanish_in_head(halves[i], WAY_CLOSE);
-	vanish_in_head(halves[i], WAY_RESET);
+	vanish_in_head(halves[i], KIT_WAY_CLOSE);
+	vanish_in_head(halves[i], KIT_WAY_RESET);
 }
 
 static void
@@ -1527,12 +1210,12 @@ reset_while_connecting(void **state)
 	serve(LOCAL);
 	kit_blackhole(&port);
 	for (i = 0; i < KIT_COUNT(c); i++) {
-		c[i] = ask(connect_to(port));
+		c[i] = ask(kit_request_to(port));
 		if (i % 2)
 			kit_puts(c[i], "early");
 		rests();
 	}
-	assert_int_equal(fds(), px_idle.fds + 2 * (int)KIT_COUNT(c));
+	assert_int_equal(fds(), px.idle.fds + 2 * (int)KIT_COUNT(c));
 	serves();
 	for (i = 0; i < KIT_COUNT(c); i++)
 		kit_reset(c[i]);
@@ -1551,7 +1234,7 @@ reset_while_connecting_and_full(void **state)
 	(void)state;
 	serve(LOCAL);
 	kit_blackhole(&port);
-	flood.fd = ask(connect_to(port));
+	flood.fd = ask(kit_request_to(port));
 	kit_stuff(&flood, 100);
 	kit_reset(flood.fd);
 	settles();
@@ -1586,9 +1269,9 @@ closing_while_connecting(void **state)
 	(void)state;
 	serve("-w", "1", LOCAL);
 	kit_blackhole(&port);
-	half = ask(connect_to(port));
+	half = ask(kit_request_to(port));
 	kit_half_close(half);
-	c = ask(connect_to(port));
+	c = ask(kit_request_to(port));
 	rests();
 	(void)close(c);
 	(void)kit_slurp(half, buf, sizeof(buf));
@@ -1601,26 +1284,26 @@ closing_while_connecting(void **state)
 
 /* One of an idle tunnel goes. */
 static void
-vanish_idle(int a, int b, enum way how)
+vanish_idle(int a, int b, enum kit_way how)
 {
-	vanish(a, how);
-	if (how == WAY_RESET)
+	kit_vanish(a, how);
+	if (how == KIT_WAY_RESET)
 		kit_expect_reset(b);
 	else
 		kit_eof(b);
-	if (how == WAY_HALF) {
+	if (how == KIT_WAY_HALF) {
 		kit_puts(b, "still here");
 		kit_expect(a, "still here");
 	}
 	(void)close(b);
-	if (how == WAY_HALF)
-		ends(a);
+	if (how == KIT_WAY_HALF)
+		kit_ends(a);
 }
 
 /* The sender goes while its bytes are on their way: closing, it has sent
  * them, and they arrive. */
 static void
-vanish_sending(int a, int b, enum way how)
+vanish_sending(int a, int b, enum kit_way how)
 {
 	struct kit_stream s[] = {
 		{ a, KIT_OUT, 100 * MB, 1, 0, 0 },
@@ -1628,21 +1311,21 @@ vanish_sending(int a, int b, enum way how)
 	};
 
 	kit_stuff(&s[0], 50);
-	vanish(a, how);
+	kit_vanish(a, how);
 	s[1].bytes = s[0].done;
-	if (how == WAY_RESET)
+	if (how == KIT_WAY_RESET)
 		kit_until_reset(b);
 	else
 		kit_pump(s + 1, 1);
 	(void)close(b);
-	if (how == WAY_HALF)
-		ends(a);
+	if (how == KIT_WAY_HALF)
+		kit_ends(a);
 }
 
 /* The receiver goes while bytes are on their way to it: the sender is reset,
  * as what it sent is lost. */
 static void
-vanish_receiving(int a, int b, enum way how)
+vanish_receiving(int a, int b, enum kit_way how)
 {
 	struct kit_stream s[] = {
 		{ b, KIT_OUT, 100 * MB, 1, 0, 0 },
@@ -1650,8 +1333,8 @@ vanish_receiving(int a, int b, enum way how)
 	};
 
 	kit_stuff(&s[0], 50);
-	vanish(a, how);
-	if (how != WAY_HALF) {
+	kit_vanish(a, how);
+	if (how != KIT_WAY_HALF) {
 		kit_until_reset(b);
 		(void)close(b);
 		return;
@@ -1664,12 +1347,12 @@ vanish_receiving(int a, int b, enum way how)
 }
 
 static void
-vanish_open(void (*phase)(int, int, enum way))
+vanish_open(void (*phase)(int, int, enum kit_way))
 {
-	struct pair p;
-	enum way how;
+	struct kit_pair p;
+	enum kit_way how;
 
-	for (how = WAY_CLOSE; how < WAYS; how++) {
+	for (how = KIT_WAY_CLOSE; how < KIT_WAYS; how++) {
 		p = tunnel();
 		phase(p.c, p.t, how);
 		p = tunnel();
@@ -1696,7 +1379,7 @@ vanishing_from_a_busy_tunnel(void **state)
 	vanish_open(vanish_receiving);
 	settles();
 	serves();
-	peak_is_low();
+	kit_proxy_below(&px, PEAK);
 }
 
 
@@ -1710,17 +1393,17 @@ targets_that_refuse(void **state)
 
 	(void)state;
 	serve(LOCAL);
-	c = ask(connect_to(n4));
-	(void)answers(c, 502, "connection_refused", STAYS);
-	if (has_ipv6()) {
+	c = ask(kit_request_to(n4));
+	(void)kit_refusal(c, 502, "connection_refused", KIT_STAYS);
+	if (kit_has_ipv6()) {
 		kit_puts(c, kit_str("CONNECT [::1]:%u HTTP/1.1\r\n\r\n",
 		    kit_nobody(AF_INET6)));
-		(void)answers(c, 502, "connection_refused", STAYS);
+		(void)kit_refusal(c, 502, "connection_refused", KIT_STAYS);
 	}
 	kit_puts(c, kit_str("CONNECT localhost:%u HTTP/1.1\r\n\r\n", n4));
-	(void)answers(c, 502, "connection_refused", STAYS);
+	(void)kit_refusal(c, 502, "connection_refused", KIT_STAYS);
 	kit_puts(c, "CONNECT something.invalid:80 HTTP/1.1\r\n\r\n");
-	(void)answers(c, 502, "dns_error", STAYS);
+	(void)kit_refusal(c, 502, "dns_error", KIT_STAYS);
 	(void)close(c);
 	settles();
 	serves();
@@ -1733,35 +1416,35 @@ targets_that_never_answer(void **state)
 	int64_t start = kit_now();
 	int behind, later;
 	unsigned port;
-	struct pair p;
+	struct kit_pair p;
 
 	(void)state;
 	serve("-w", "1", LOCAL);
 	kit_blackhole(&port);
-	p.c = ask(connect_to(port));
-	behind = ask(kit_str("%s" GET "\r\n", connect_to(port)));
-	later = ask(connect_to(port));
+	p.c = ask(kit_request_to(port));
+	behind = ask(kit_str("%s" GET "\r\n", kit_request_to(port)));
+	later = ask(kit_request_to(port));
 	rests();
 	kit_puts(later, GET "\r\n");
-	flood.fd = ask(connect_to(port));
+	flood.fd = ask(kit_request_to(port));
 	kit_stuff(&flood, 100);
 	assert_true(flood.done < flood.bytes);
 	rests();
 	serves();
-	(void)answers(p.c, 504, "connection_timeout", STAYS);
+	(void)kit_refusal(p.c, 504, "connection_timeout", KIT_STAYS);
 	if (kit_now() - start < 900)
 		kit_fail("it has waited %d ms", (int)(kit_now() - start));
-	(void)answers(behind, 504, "connection_timeout", CLOSES);
-	(void)answers(later, 504, "connection_timeout", CLOSES);
+	(void)kit_refusal(behind, 504, "connection_timeout", KIT_CLOSES);
+	(void)kit_refusal(later, 504, "connection_timeout", KIT_CLOSES);
 	kit_reset(flood.fd);
-	kit_puts(p.c, connect_to(tport));
+	kit_puts(p.c, kit_request_to(tport));
 	p.t = kit_accept(tl);
-	kit_expect(p.c, OK);
-	farewell(p);
+	kit_expect(p.c, KIT_OK);
+	kit_farewell(p);
 	(void)close(behind);
 	(void)close(later);
 	settles();
-	peak_is_low();
+	kit_proxy_below(&px, PEAK);
 }
 
 /* Sends a byte each second until something comes. */
@@ -1782,7 +1465,7 @@ slow_heads(void **state)
 	int dripping, mute, half, empty, asked;
 	int64_t start = kit_now();
 	char buf[1024];
-	struct pair p;
+	struct kit_pair p;
 
 	(void)state;
 	serve("-w", "2", LOCAL);
@@ -1792,15 +1475,15 @@ slow_heads(void **state)
 	half = ask("CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost:");
 	empty = ask("\r\n");
 	asked = ask(GET "\r\n");
-	(void)answers(asked, 404, NULL, STAYS);
+	(void)kit_refusal(asked, 404, NULL, KIT_STAYS);
 	serves();
 	drip(dripping, "CONNECT 127.0.0.1:80 HTTP/1.1\r\n");
 	if (kit_now() - start < 1900)
 		kit_fail("they had %d ms", (int)(kit_now() - start));
-	(void)answers(dripping, 408, NULL, CLOSES);
-	(void)answers(mute, 408, NULL, CLOSES);
-	(void)answers(half, 408, NULL, CLOSES);
-	(void)answers(empty, 408, NULL, CLOSES);
+	(void)kit_refusal(dripping, 408, NULL, KIT_CLOSES);
+	(void)kit_refusal(mute, 408, NULL, KIT_CLOSES);
+	(void)kit_refusal(half, 408, NULL, KIT_CLOSES);
+	(void)kit_refusal(empty, 408, NULL, KIT_CLOSES);
 	(void)close(dripping);
 	(void)close(mute);
 	(void)close(half);
@@ -1811,7 +1494,7 @@ slow_heads(void **state)
 		kit_fail("<<%s>> to one who asks nothing", buf);
 	(void)close(asked);
 	/* -w is for opening: an open tunnel has all the time there is */
-	farewell(p);
+	kit_farewell(p);
 	settles();
 }
 
@@ -1831,10 +1514,9 @@ static const char users[] =
 static const char *
 connect_with(const char *credentials)
 {
-	return kit_str("CONNECT 127.0.0.1:%u HTTP/1.1\r\n"
-	    "Host: 127.0.0.1:%u\r\n%s%s\r\n\r\n", tport, tport,
+	return kit_request(kit_str("127.0.0.1:%u", tport), kit_str("%s%s\r\n",
 	    strchr(credentials, ':') ? "" : "Proxy-Authorization: ",
-	    credentials);
+	    credentials));
 }
 
 /* All on one connection, which then is accepted. */
@@ -1864,7 +1546,7 @@ wrong_credentials(void **state)
 		/* meant for somebody else */
 		"Authorization: Basic YWxpY2U6c2VjcmV0"
 	};
-	struct pair p;
+	struct kit_pair p;
 	size_t i;
 
 	(void)state;
@@ -1872,22 +1554,22 @@ wrong_credentials(void **state)
 	p.c = client();
 	for (i = 0; i < KIT_COUNT(pairs); i++) {
 		kit_note("pair %s", pairs[i]);
-		kit_puts(p.c, connect_with(basic(pairs[i])));
-		(void)answers(p.c, 407, NULL, STAYS);
+		kit_puts(p.c, connect_with(kit_basic(pairs[i])));
+		(void)kit_refusal(p.c, 407, NULL, KIT_STAYS);
 	}
 	for (i = 0; i < KIT_COUNT(values); i++) {
 		kit_note("value %s", values[i]);
 		kit_puts(p.c, connect_with(values[i]));
-		(void)answers(p.c, 407, NULL, STAYS);
+		(void)kit_refusal(p.c, 407, NULL, KIT_STAYS);
 	}
 	/* nor does an unknown one learn what there is behind the proxy */
-	kit_puts(p.c, connect_to(kit_nobody(AF_INET)));
-	(void)answers(p.c, 407, NULL, STAYS);
+	kit_puts(p.c, kit_request_to(kit_nobody(AF_INET)));
+	(void)kit_refusal(p.c, 407, NULL, KIT_STAYS);
 	kit_untouched(tl);
-	kit_puts(p.c, connect_with(basic("alice:secret")));
+	kit_puts(p.c, connect_with(kit_basic("alice:secret")));
 	p.t = kit_accept(tl);
-	kit_expect(p.c, OK);
-	farewell(p);
+	kit_expect(p.c, KIT_OK);
+	kit_farewell(p);
 	settles();
 }
 
@@ -1901,7 +1583,7 @@ right_credentials(void **state)
 	static const char *const schemes[] = {
 		"Basic ", "basic ", "BASIC ", "bASIC   "
 	};
-	struct pair p;
+	struct kit_pair p;
 	size_t i, n;
 
 	(void)state;
@@ -1909,13 +1591,13 @@ right_credentials(void **state)
 	for (i = 0; i < KIT_COUNT(pairs) * KIT_COUNT(schemes); i++) {
 		n = i / KIT_COUNT(pairs);
 		kit_note("pair %s", pairs[i % KIT_COUNT(pairs)]);
-		p.c = ask(connect_to(tport));
-		(void)answers(p.c, 407, NULL, STAYS);
+		p.c = ask(kit_request_to(tport));
+		(void)kit_refusal(p.c, 407, NULL, KIT_STAYS);
 		kit_puts(p.c, connect_with(kit_str("%s%s", schemes[n],
-		    base64(pairs[i % KIT_COUNT(pairs)]))));
+		    kit_base64(pairs[i % KIT_COUNT(pairs)]))));
 		p.t = kit_accept(tl);
-		kit_expect(p.c, OK);
-		farewell(p);
+		kit_expect(p.c, KIT_OK);
+		kit_farewell(p);
 	}
 	settles();
 }
@@ -1938,8 +1620,7 @@ chain(const char *hop, const char *w)
 static const char *
 connect_afar(const char *fields)
 {
-	return kit_str("CONNECT " AFAR " HTTP/1.1\r\nHost: " AFAR "\r\n"
-	    "%s\r\n", fields);
+	return kit_request(AFAR, fields);
 }
 
 /* What a hop is asked, and that nothing of the client's own comes along. */
@@ -1952,20 +1633,20 @@ hop_is_asked(int h, const char *auth)
 	(void)kit_head(h, head, sizeof(head));
 	if (strncmp(head, line, sizeof(line) - 1) != 0)
 		kit_fail("a hop was asked <<%s>>", head);
-	assert_string_equal(must_have(head, "Host", ""), AFAR);
+	assert_string_equal(kit_must_have(head, "Host", ""), AFAR);
 	if (auth != NULL)
-		assert_string_equal(must_have(head, "Proxy-Authorization",
+		assert_string_equal(kit_must_have(head, "Proxy-Authorization",
 		    ""), auth);
-	else if (field(head, "Proxy-Authorization") != NULL)
+	else if (kit_one_field(head, "Proxy-Authorization") != NULL)
 		kit_fail("whose credentials? <<%s>>", head);
-	if (field(head, "X-Own") != NULL)
+	if (kit_one_field(head, "X-Own") != NULL)
 		kit_fail("the client's own field: <<%s>>", head);
 }
 
 static void
 chain_carries(void **state)
 {
-	struct pair p;
+	struct kit_pair p;
 	int lfd;
 
 	(void)state;
@@ -1978,7 +1659,7 @@ chain_carries(void **state)
 	kit_silent(p.c, 0);
 	kit_puts(p.t, "HTTP/1.0 200 Whatever\r\nVia: x\r\n"
 	    "Content-Length: 5\r\n\r\nhello");
-	kit_expect(p.c, OK "hello");
+	kit_expect(p.c, KIT_OK "hello");
 	kit_expect(p.t, "early");
 	half_closed(p.c, p.t);
 
@@ -1995,15 +1676,15 @@ chain_carries(void **state)
 		kit_stuff(&s[0], 100);
 		assert_true(s[0].done < s[0].bytes);
 		rests();
-		kit_puts(s[1].fd, "HTTP/1.1 200 OK\r\n\r\n");
-		kit_expect(s[0].fd, OK);
+		kit_puts(s[1].fd, "HTTP/1.1 200 KIT_OK\r\n\r\n");
+		kit_expect(s[0].fd, KIT_OK);
 		kit_pump(s, 2);
 		(void)close(s[0].fd);
 		(void)close(s[1].fd);
 	}
 	kit_untouched(lfd);
 	settles();
-	peak_is_low();
+	kit_proxy_below(&px, PEAK);
 }
 
 static void
@@ -2025,7 +1706,7 @@ chain_refused(void **state)
 		{ "HTTP/1.1 503 Later\r\n\r\n", 502 },
 		{ "HTTP/1.1 504 Slow\r\n\r\n", 502 },
 		{ "SSH-2.0-OpenSSH_9.2\r\n", 502 },
-		{ "HTTP/1.1 200 OK\r\nVia: x", 502 },
+		{ "HTTP/1.1 200 KIT_OK\r\nVia: x", 502 },
 		{ "", 502 }
 	};
 	int lfd, c, h;
@@ -2041,8 +1722,8 @@ chain_refused(void **state)
 		hop_is_asked(h, NULL);
 		kit_puts(h, cases[i].reply);
 		kit_half_close(h);
-		(void)answers(c, cases[i].status, "", STAYS);
-		ends(h);
+		(void)kit_refusal(c, cases[i].status, "", KIT_STAYS);
+		kit_ends(h);
 	}
 	kit_untouched(lfd);
 	/* the hop resets, and is not there any more */
@@ -2050,10 +1731,10 @@ chain_refused(void **state)
 	h = kit_accept(lfd);
 	hop_is_asked(h, NULL);
 	kit_reset(h);
-	(void)answers(c, 502, "", STAYS);
+	(void)kit_refusal(c, 502, "", KIT_STAYS);
 	(void)close(lfd);
 	kit_puts(c, connect_afar(""));
-	(void)answers(c, 502, "connection_refused", STAYS);
+	(void)kit_refusal(c, 502, "connection_refused", KIT_STAYS);
 	(void)close(c);
 	settles();
 }
@@ -2062,7 +1743,7 @@ chain_refused(void **state)
 static void
 chain_with_credentials(void **state)
 {
-	struct pair p;
+	struct kit_pair p;
 	int lfd;
 
 	(void)state;
@@ -2072,22 +1753,22 @@ chain_with_credentials(void **state)
 	hop_is_asked(p.t, NULL);
 	kit_puts(p.t, "HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n"
 	    "Proxy-Authenticate: Basic realm=\"hop\"\r\n\r\n");
-	hop_is_asked(p.t, basic("us:pw"));
-	kit_puts(p.t, "HTTP/1.1 200 OK\r\n\r\n");
-	kit_expect(p.c, OK);
-	farewell(p);
+	hop_is_asked(p.t, kit_basic("us:pw"));
+	kit_puts(p.t, "HTTP/1.1 200 KIT_OK\r\n\r\n");
+	kit_expect(p.c, KIT_OK);
+	kit_farewell(p);
 	/* and when they do not help the client is not asked for others */
 	p.c = ask(connect_afar(""));
 	p.t = kit_accept(lfd);
 	hop_is_asked(p.t, NULL);
 	kit_puts(p.t, "HTTP/1.1 407 Who?\r\nContent-Length: 0\r\n"
 	    "Proxy-Authenticate: Basic realm=\"hop\"\r\n\r\n");
-	hop_is_asked(p.t, basic("us:pw"));
+	hop_is_asked(p.t, kit_basic("us:pw"));
 	kit_puts(p.t, "HTTP/1.1 407 No\r\nContent-Length: 0\r\n"
 	    "Proxy-Authenticate: Basic realm=\"hop\"\r\n\r\n");
-	(void)answers(p.c, 502, "", STAYS);
+	(void)kit_refusal(p.c, 502, "", KIT_STAYS);
 	kit_untouched(lfd);
-	ends(p.t);
+	kit_ends(p.t);
 	(void)close(p.c);
 	settles();
 }
@@ -2102,8 +1783,8 @@ chain_vanishing(void **state)
 	c = ask(connect_afar(""));
 	h = kit_accept(lfd);
 	hop_is_asked(h, NULL);
-	(void)answers(c, 504, "", STAYS);
-	ends(h);
+	(void)kit_refusal(c, 504, "", KIT_STAYS);
+	kit_ends(h);
 	(void)close(c);
 	settles();
 
@@ -2113,7 +1794,7 @@ chain_vanishing(void **state)
 	h = kit_accept(lfd);
 	hop_is_asked(h, NULL);
 	kit_reset(c);
-	ends(h);
+	kit_ends(h);
 	settles();
 }
 
@@ -2125,7 +1806,7 @@ static void
 ends_by(int sig)
 {
 	int head, connecting, i;
-	struct pair p;
+	struct kit_pair p;
 	unsigned port;
 
 	kit_note("signal %d", sig);
@@ -2135,20 +1816,20 @@ ends_by(int sig)
 	kit_blackhole(&port);
 	p = tunnel();
 	head = ask("CONNECT 127");
-	connecting = ask(connect_to(port));
+	connecting = ask(kit_request_to(port));
 	rests();
-	assert_int_equal(kill(px->pid, sig), 0);
-	kit_exits(px, -sig);
-	ends(p.c);
-	ends(p.t);
-	ends(head);
-	ends(connecting);
-	for (i = 0; i < px_npids; i++)
-		kit_gone(px_pids[i]);
-	kit_err_is(px, kit_str("httptun: listening on 127.0.0.1 %u\n",
-	    px_port));
-	kit_eof(px->out);
-	kit_done(px);
+	assert_int_equal(kill(px.proc->pid, sig), 0);
+	kit_exits(px.proc, -sig);
+	kit_ends(p.c);
+	kit_ends(p.t);
+	kit_ends(head);
+	kit_ends(connecting);
+	for (i = 0; i < px.npids; i++)
+		kit_gone(px.pids[i]);
+	kit_err_is(px.proc, kit_str("httptun: listening on 127.0.0.1 %u\n",
+	    px.port));
+	kit_eof(px.proc->out);
+	kit_done(px.proc);
 }
 
 static void
@@ -2166,45 +1847,31 @@ signals(void **state)
 
 #define TUNNELS	300
 
-/* Which client a target's connection belongs to its first bytes tell. */
-static int
-identify(int t, int max)
-{
-	char id[5];
-	int n;
-
-	kit_recv(t, id, 4);
-	id[4] = '\0';
-	n = atoi(id);
-	assert_in_range(n, 0, max - 1);
-	return n;
-}
-
 static void
-open_many(struct pair *p)
+open_many(struct kit_pair *p)
 {
 	int i, t;
 
 	for (i = 0; i < TUNNELS; i++)
-		p[i].c = ask(kit_str("%s%04d", connect_to(tport), i));
+		p[i].c = ask(kit_str("%s%04d", kit_request_to(tport), i));
 	for (i = 0; i < TUNNELS; i++) {
 		t = kit_accept(tl);
-		p[identify(t, TUNNELS)].t = t;
+		p[kit_number(t, TUNNELS)].t = t;
 	}
 	for (i = 0; i < TUNNELS; i++)
-		kit_expect(p[i].c, OK);
+		kit_expect(p[i].c, KIT_OK);
 }
 
 static void
 use_many(void)
 {
-	struct pair p[TUNNELS];
+	struct kit_pair p[TUNNELS];
 	struct kit_stream *s = calloc(4 * TUNNELS, sizeof(*s)), *q = s;
 	unsigned i;
 
 	assert_non_null(s);
 	open_many(p);
-	assert_int_equal(fds(), px_idle.fds + 2 * TUNNELS);
+	assert_int_equal(fds(), px.idle.fds + 2 * TUNNELS);
 	for (i = 0; i < TUNNELS; i++) {
 		struct kit_stream four[] = {
 			{ p[i].c, KIT_OUT, 50000, 2 * i, 1, 0 },
@@ -2238,7 +1905,7 @@ many_tunnels(void **state)
 	use_many();
 	if (!kit_sanitized() && rss() > before + MARGIN)
 		kit_fail("from %ld to %ld KiB", before, rss());
-	peak_is_low();
+	kit_proxy_below(&px, PEAK);
 }
 
 /* With few descriptors: whoever finds no room waits for it, and meanwhile
@@ -2246,25 +1913,25 @@ many_tunnels(void **state)
 static void
 few_descriptors(void **state)
 {
-	struct pair p[100];
+	struct kit_pair p[100];
 	int i, t;
 
 	(void)state;
-	px = kit_start(NULL, "sh", "-c", "ulimit -n 64; exec \"$@\"", "sh",
-	    kit_binary(), "-l", LOCAL);
-	serving();
+	kit_proxy_is(&px, kit_start(NULL, "sh", "-c",
+	    "ulimit -n 64; exec \"$@\"", "sh", kit_binary(), "-l", LOCAL));
+	tl = kit_listen(AF_INET, &tport);
 	for (i = 0; i < (int)KIT_COUNT(p); i++) {
-		p[i].c = ask(kit_str("%s%04d", connect_to(tport), i));
+		p[i].c = ask(kit_str("%s%04d", kit_request_to(tport), i));
 		p[i].t = -1;
 	}
 	rests();
 	for (i = 0; i < (int)KIT_COUNT(p); i++) {
 		while (p[i].t == -1) {
 			t = kit_accept(tl);
-			p[identify(t, (int)KIT_COUNT(p))].t = t;
+			p[kit_number(t, (int)KIT_COUNT(p))].t = t;
 		}
-		kit_expect(p[i].c, OK);
-		farewell(p[i]);
+		kit_expect(p[i].c, KIT_OK);
+		kit_farewell(p[i]);
 	}
 	settles();
 }
@@ -2273,7 +1940,7 @@ few_descriptors(void **state)
 static void
 ordeal(unsigned nobody)
 {
-	struct pair p;
+	struct kit_pair p;
 	size_t i;
 	int c;
 
@@ -2282,10 +1949,10 @@ ordeal(unsigned nobody)
 	vanish_in_heads();
 	vanish_open(vanish_idle);
 	for (i = 0; i < 500; i++) {
-		c = ask(connect_to(nobody));
-		(void)answers(c, 502, "connection_refused", STAYS);
+		c = ask(kit_request_to(nobody));
+		(void)kit_refusal(c, 502, "connection_refused", KIT_STAYS);
 		kit_puts(c, GET "\r\n");
-		(void)answers(c, 404, NULL, STAYS);
+		(void)kit_refusal(c, 404, NULL, KIT_STAYS);
 		(void)close(c);
 		p = tunnel();
 		kit_reset(i % 2 ? p.c : p.t);
@@ -2294,8 +1961,8 @@ ordeal(unsigned nobody)
 	}
 	/* a label too long to be asked for: the resolver says so itself */
 	c = ask(kit_str("CONNECT %s.invalid:80 HTTP/1.1\r\n\r\n",
-	    times(64, "a")));
-	(void)answers(c, 502, "dns_error", STAYS);
+	    kit_times(64, "a")));
+	(void)kit_refusal(c, 502, "dns_error", KIT_STAYS);
 	(void)close(c);
 	serves();
 }
@@ -2318,8 +1985,8 @@ nothing_is_left(void **state)
 	settles();
 	if (!kit_sanitized() && rss() > before + MARGIN)
 		kit_fail("from %ld to %ld KiB", before, rss());
-	kit_err_is(px, kit_str("httptun: listening on 127.0.0.1 %u\n",
-	    px_port));
+	kit_err_is(px.proc, kit_str("httptun: listening on 127.0.0.1 %u\n",
+	    px.port));
 }
 
 int

@@ -34,8 +34,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <arpa/inet.h>
-#include <netinet/in.h>
 
 #include <errno.h>
 #include <poll.h>
@@ -52,8 +50,6 @@
 
 enum { CLIENT_FIRST = 1, TARGET_FIRST = 2 };	/* bits of "halves" */
 
-static pid_t	 groups[32];	/* the servers' process groups */
-static size_t	 ngroups;
 static char	 squid_name[32];
 
 
@@ -96,22 +92,6 @@ comes_up(const struct server *s, struct kit_proc *p)
 	kit_fail("%s does not start", s->name);
 }
 
-/* Can one connect there? */
-static int
-answers(unsigned port)
-{
-	struct sockaddr_in sin;
-	int fd = socket(AF_INET, SOCK_STREAM, 0), ret;
-
-	memset(&sin, 0, sizeof(sin));
-	sin.sin_family = AF_INET;
-	sin.sin_port = htons((uint16_t)port);
-	sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	ret = connect(fd, (struct sockaddr *)&sin, sizeof(sin));
-	(void)close(fd);
-	return ret == 0;
-}
-
 /* Starts it, with these credentials to be asked for if any; its port.  A
  * connection alone would not tell, it could be to the quicker somebody; nor
  * do words, squid's come a moment early. */
@@ -133,9 +113,8 @@ serve(const struct server *s, const char *cred)
 		if (kit_now() > end)
 			kit_fail("%s finds no free port", s->name);
 	}
-	if (ngroups < KIT_COUNT(groups))
-		groups[ngroups++] = p->pid;
-	while (!answers(port)) {
+	kit_group(p);
+	while (kit_knock(AF_INET, port) != 0) {
 		if (!kit_alive(p) || kit_now() > end)
 			kit_fail("%s does not answer", s->name);
 		(void)poll(NULL, 0, 5);
@@ -258,8 +237,7 @@ static const struct server ncat = {
 
 /* Echoes what is posted, in the clear and over TLS. */
 static const char web_script[] =
-    "import http.server, socketserver, ssl, sys, threading\n"
-    "class Echo(http.server.BaseHTTPRequestHandler):\n"
+    "class Handler(http.server.BaseHTTPRequestHandler):\n"
     "    def do_POST(self):\n"
     "        body = self.rfile.read(int(self.headers['Content-Length']))\n"
     "        self.send_response(200)\n"
@@ -267,41 +245,7 @@ static const char web_script[] =
     "        self.end_headers()\n"
     "        self.wfile.write(body)\n"
     "    def log_message(self, *args):\n"
-    "        pass\n"
-    "class Server(socketserver.ThreadingTCPServer):\n"
-    "    daemon_threads = True\n"
-    "http, https = [Server(('127.0.0.1', 0), Echo) for i in range(2)]\n"
-    "tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n"
-    "tls.load_cert_chain(sys.argv[1], sys.argv[2])\n"
-    "https.socket = tls.wrap_socket(https.socket, server_side=True)\n"
-    "threading.Thread(target=http.serve_forever, daemon=True).start()\n"
-    "print(http.server_address[1], https.server_address[1], 'ready',\n"
-    "    file=sys.stderr, flush=True)\n"
-    "https.serve_forever()\n";
-
-struct web {
-	unsigned	 http, https;
-	const char	*cert;
-};
-
-static void
-serve_web(struct web *w)
-{
-	static const struct kit_opt opt = { .in = KIT_NULL, .out = KIT_NULL };
-	const char *key = kit_path("web_key");
-	struct kit_proc *p;
-
-	w->cert = kit_path("web_cert");
-	RUN("openssl", "req", "-x509", "-batch", "-nodes", "-days", "2",
-	    "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-	    "-subj", "/CN=localhost", "-addext",
-	    "subjectAltName=DNS:localhost", "-keyout", key, "-out", w->cert);
-	p = kit_start(&opt, "python3", "-c", web_script, w->cert, key,
-	    (char *)NULL);
-	kit_err_wait(p, "ready\n");
-	if (sscanf(kit_err(p), "%u %u ready", &w->http, &w->https) != 2)
-		kit_fail("the web server tells no ports");
-}
+    "        pass\n";
 
 /* The next test's servers start with nothing of this one's around: not the
  * servers' own children, not squid's shared memory. */
@@ -313,9 +257,6 @@ real_teardown(void **state)
 	size_t i;
 	int ret;
 
-	for (i = 0; i < ngroups; i++)
-		(void)kill(-groups[i], SIGKILL);
-	ngroups = 0;
 	ret = kit_teardown(state);
 	if (squid_name[0] != '\0')
 		for (i = 0; i < KIT_COUNT(shm); i++) {
@@ -758,29 +699,10 @@ static const struct curl curls[] = {
 	{ "curl https, no password", "al:open", 1, NULL, NULL, 0 },
 };
 
-/* A file of so many bytes of a stream. */
-static const char *
-stream_file(size_t bytes, unsigned seed)
-{
-	const char *path = kit_path("stream");
-	FILE *f = fopen(path, "w");
-	char *buf = malloc(bytes);
-	int ok;
-
-	if (f == NULL || buf == NULL)
-		kit_fail("%s: %s", path, strerror(errno));
-	kit_fill(buf, bytes, seed, 0);
-	ok = fwrite(buf, 1, bytes, f) == bytes;
-	free(buf);
-	if (fclose(f) == EOF || !ok)
-		kit_fail("%s: %s", path, strerror(errno));
-	return path;
-}
-
 /* By name: the target is found at that of localhost's addresses where the
  * server is. */
 static struct kit_proc *
-start_curl(const struct curl *c, const struct web *w, unsigned hop)
+start_curl(const struct curl *c, const struct kit_web *w, unsigned hop)
 {
 	static const struct kit_opt opt = { .in = KIT_NULL };
 	const char *argv[24];
@@ -796,7 +718,7 @@ start_curl(const struct curl *c, const struct web *w, unsigned hop)
 	argv[n++] = "-H";
 	argv[n++] = "Expect:";
 	argv[n++] = "--data-binary";
-	argv[n++] = kit_str("@%s", stream_file(SOME, 7));
+	argv[n++] = kit_str("@%s", kit_stream_file("stream", SOME, 7));
 	if (c->tls) {
 		argv[n++] = "--cacert";
 		argv[n++] = w->cert;
@@ -820,10 +742,10 @@ test_curl(void **state)
 	const struct curl *c = *state;
 	struct kit_stream s = { .dir = KIT_IN, .seed = 7, .end = 1 };
 	struct kit_proc *l, *p;
-	struct web w;
+	struct kit_web w;
 	unsigned hop;
 
-	serve_web(&w);
+	kit_web(&w, web_script);
 	l = listener(c->cred, &hop);
 	p = start_curl(c, &w, hop);
 	s.fd = p->out;

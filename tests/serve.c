@@ -45,22 +45,14 @@
 
 #include "kit.h"
 
-#define OK	"HTTP/1.1 200 Connection established\r\n\r\n"
 #define NONE	((char *)NULL)
 #define LOCAL	"127.0.0.1", "0", NONE
 #define OBSERVE	300		/* ms for which a process is watched */
 
-/* The proxy under test, all of it when idle, and a target for it. */
-static struct kit_proc	*px;
-static unsigned		 px_port;
-static struct kit_figure px_idle;
-static int		 tl;
-static unsigned		 tport;
-
-/* A tunnel: the client's and the target's end. */
-struct pair {
-	int	c, t;
-};
+/* The proxy under test, and a target for it. */
+static struct kit_proxy	px = { .family = AF_INET };
+static int		tl;
+static unsigned		tport;
 
 /* what is stopped must go on, or it outlives the test */
 static pid_t		 stopped[16];
@@ -95,29 +87,18 @@ teardown(void **state)
 
 #define TEST(f)	cmocka_unit_test_setup_teardown(f, kit_setup, teardown)
 
-/* Everything that one command is, at this moment. */
-static int
-processes(pid_t *pids, int size)
-{
-	int n;
-
-	pids[0] = px->pid;
-	n = 1 + kit_family(px->pid, pids + 1, size - 1);
-	return n < size ? n : size;
-}
-
 /* It has taken up all that was sent. */
 static void
 rests(void)
 {
-	kit_rests(px);
+	kit_rests(px.proc);
 }
 
 /* Nothing is left of whatever was asked. */
 static void
 settles(void)
 {
-	kit_returns(px, &px_idle);
+	kit_returns(px.proc, &px.idle);
 }
 
 /* A text in which P is the target's port, < and > are the ports beside it;
@@ -138,119 +119,44 @@ ported(const char *s)
 }
 
 static void
-vlaunch(const struct kit_opt *opt, const char *arg, va_list ap)
-{
-	const char *argv[32] = { NULL, "-l" };
-	size_t n = 2;
-
-	argv[0] = kit_binary();
-	for (; arg != NULL; arg = va_arg(ap, const char *)) {
-		assert_true(n + 1 < KIT_COUNT(argv));
-		argv[n++] = arg;
-	}
-	argv[n] = NULL;
-	px = kit_startv(opt, argv);
-}
-
-/* px listens: learn what it is when idle. */
-static void
-serving(void)
-{
-	px_port = kit_listening(px, 0);
-	rests();
-	kit_figure(px->pid, &px_idle);
-}
-
-static void
 target(void)
 {
 	tl = kit_listen(AF_INET, &tport);
 }
 
+/* Starts `httptun -l` with these arguments. */
 static void
 serve_opt(const struct kit_opt *opt, const char *arg, ...)
 {
 	va_list ap;
 
 	va_start(ap, arg);
-	vlaunch(opt, arg, ap);
+	kit_proxy_is(&px, kit_server(opt, arg, ap));
 	va_end(ap);
-	serving();
 }
 
-/* Starts `httptun -l` with these arguments, and a target. */
+/* The same, and a target. */
 static void
 serve(const char *arg, ...)
 {
-	/* no look-up may outlast a test, whatever resolver there is */
-	static const char *const env[] = {
-		"RES_OPTIONS=timeout:1 attempts:1", NULL
-	};
-	static const struct kit_opt opt = { .env = env };
 	va_list ap;
 
 	target();
 	va_start(ap, arg);
-	vlaunch(&opt, arg, ap);
-	va_end(ap);
-	serving();
-}
-
-static void
-vrefuses(const struct kit_opt *opt, int status, const char *arg, va_list ap)
-{
-	const char *err;
-	char out[64];
-
-	kit_note("must end with %d: %s ...", status, arg);
-	vlaunch(opt, arg, ap);
-	kit_exits(px, status);
-	assert_int_equal(kit_slurp(px->out, out, sizeof(out)), 0);
-	err = kit_err(px);
-	if (*err == '\0' || strchr(err, '\n') != err + strlen(err) - 1)
-		kit_fail("stderr is not a line");
-	if (strstr(err, "listening on") != NULL)
-		kit_fail("it listened before");
-	kit_done(px);
-}
-
-/* It ends with this status: one line on stderr, nothing else happens. */
-static void
-will_not_start(int status, const char *arg, ...)
-{
-	va_list ap;
-
-	va_start(ap, arg);
-	vrefuses(NULL, status, arg, ap);
+	kit_proxy_is(&px, kit_server(NULL, arg, ap));
 	va_end(ap);
 }
 
 static int
 client(void)
 {
-	return kit_connect(AF_INET, px_port);
+	return kit_client(&px);
 }
 
 static int
 ask(const char *request)
 {
-	int c = client();
-
-	kit_puts(c, request);
-	return c;
-}
-
-static const char *
-request(const char *authority, const char *field)
-{
-	return kit_str("CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", authority,
-	    authority, field);
-}
-
-static const char *
-connect_to(unsigned port)
-{
-	return request(kit_str("127.0.0.1:%u", port), "");
+	return kit_ask(&px, request);
 }
 
 static const char *
@@ -259,55 +165,16 @@ auth(const char *userpass)
 	return kit_str("Proxy-Authorization: %s\r\n", kit_basic(userpass));
 }
 
-static struct pair
+static struct kit_pair
 tunnel(void)
 {
-	struct pair p;
-
-	p.c = ask(connect_to(tport));
-	p.t = kit_accept(tl);
-	kit_expect(p.c, OK);
-	return p;
-}
-
-static void
-carries(struct pair p)
-{
-	kit_puts(p.c, "to the target");
-	kit_expect(p.t, "to the target");
-	kit_puts(p.t, "to the client");
-	kit_expect(p.c, "to the client");
-}
-
-/* The tunnel carries both ways, then ends in order. */
-static void
-farewell(struct pair p)
-{
-	carries(p);
-	kit_half_close(p.c);
-	kit_eof(p.t);
-	kit_half_close(p.t);
-	kit_eof(p.c);
-	(void)close(p.c);
-	(void)close(p.t);
+	return kit_tunnel(&px, tl, tport);
 }
 
 static void
 serves(void)
 {
-	farewell(tunnel());
-}
-
-/* The connection ends, in whatever way, without a byte. */
-static void
-ends(int fd)
-{
-	char byte;
-
-	kit_poll(fd, POLLIN, "the end");
-	if (read(fd, &byte, 1) > 0)
-		kit_fail("'%c' and no end on %d", byte, fd);
-	(void)close(fd);
+	kit_farewell(tunnel());
 }
 
 static void
@@ -323,7 +190,7 @@ send_signal(pid_t pid, int sig)
 static int
 said(const char *text)
 {
-	const char *s = kit_err(px);
+	const char *s = kit_err(px.proc);
 	int n = 0;
 
 	while ((s = strstr(s, text)) != NULL) {
@@ -336,7 +203,7 @@ said(const char *text)
 
 /* ---- its processes ------------------------------------------------------- */
 
-/* The socket that listens on px_port, as /proc names it. */
+/* The socket that listens on px.port, as /proc names it. */
 static const char *
 listening_socket(void)
 {
@@ -350,11 +217,11 @@ listening_socket(void)
 	while (fgets(line, sizeof(line), f) != NULL)
 		if (sscanf(line, " %*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x %*s "
 		    "%*s %*s %*u %*u %lu", &port, &st, &inode) == 3 &&
-		    port == px_port && st == 10)	/* TCP_LISTEN */
+		    port == px.port && st == 10)	/* TCP_LISTEN */
 			found = kit_str("socket:[%lu]", inode);
 	fclose(f);
 	if (found == NULL)
-		kit_fail("nobody listens on port %u", px_port);
+		kit_fail("nobody listens on port %u", px.port);
 	return found;
 }
 
@@ -389,7 +256,8 @@ workers(pid_t *pids, int size, pid_t *helper)
 {
 	const char *sock = listening_socket();
 	pid_t all[128];
-	int n = kit_family(px->pid, all, (int)KIT_COUNT(all)), i, found = 0;
+	int n = kit_family(px.proc->pid, all, (int)KIT_COUNT(all));
+	int i, found = 0;
 
 	*helper = -1;
 	for (i = 0; i < n && i < (int)KIT_COUNT(all); i++)
@@ -437,10 +305,10 @@ only(const pid_t *pids, int n, int which)
 }
 
 /* A tunnel of this one's. */
-static struct pair
+static struct kit_pair
 tunnel_in(const pid_t *pids, int n, int which)
 {
-	struct pair p;
+	struct kit_pair p;
 
 	only(pids, n, which);
 	p = tunnel();
@@ -569,25 +437,13 @@ port_of(int fd)
 	    ((struct sockaddr_in *)&ss)->sin_port);
 }
 
-static int
-has_ipv6(void)
-{
-	int fd = listen_at(AF_INET6, "::1", 0);
-
-	if (fd == -1)
-		print_message("no IPv6 here: not tested\n");
-	else
-		(void)close(fd);
-	return fd != -1;
-}
-
 /* Targets at the same port of 127.0.0.1 and, where there is one, of ::1. */
 static int
 targets(void)
 {
 	int tl6 = -1, i;
 
-	if (!has_ipv6()) {
+	if (!kit_has_ipv6()) {
 		target();
 		return -1;
 	}
@@ -608,13 +464,13 @@ reaches(int c, int tl6)
 	struct pollfd pfd[2] = {
 		{ .fd = tl, .events = POLLIN }, { .fd = tl6, .events = POLLIN }
 	};
-	struct pair p;
+	struct kit_pair p;
 
-	kit_expect(c, OK);
+	kit_expect(c, KIT_OK);
 	assert_int_equal(poll(pfd, 2, 0), 1);
 	p.c = c;
 	p.t = kit_accept(pfd[0].revents != 0 ? tl : tl6);
-	farewell(p);
+	kit_farewell(p);
 }
 
 /* "+authority" reaches its target, "~authority" a port where nobody is,
@@ -625,7 +481,7 @@ tries(int c, const char *trial, int tl6)
 	const char *reply;
 
 	kit_note("trial %s", trial);
-	kit_puts(c, request(ported(trial + 1), ""));
+	kit_puts(c, kit_request(ported(trial + 1), ""));
 	if (*trial == '+') {
 		reaches(c, tl6);
 		return;
@@ -663,8 +519,8 @@ start_rules(const struct kit_opt *opt, const char *letter,
 	}
 	argv[k++] = "0";
 	argv[k] = NULL;
-	px = kit_startv(opt, argv);
-	px_port = kit_listening(px, 0);
+	px.proc = kit_startv(opt, argv);
+	px.port = kit_listening(px.proc, 0);
 }
 
 static void
@@ -683,7 +539,7 @@ run_matrix(const struct kit_opt *opt, const struct matrix *m, size_t n)
 				continue;
 			tries(client(), m[i].trials[k], tl6);
 		}
-		kit_done(px);
+		kit_done(px.proc);
 	}
 }
 
@@ -792,12 +648,12 @@ client_from(const char *addr)
 
 	if (strchr(addr, ':') != NULL) {
 		(void)close(fd);
-		return kit_connect(AF_INET6, px_port);
+		return kit_connect(AF_INET6, px.port);
 	}
 	assert_int_equal(inet_pton(AF_INET, addr, &s4.sin_addr), 1);
 	assert_int_equal(bind(fd, (struct sockaddr *)&s4, sizeof(s4)), 0);
 	s4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	s4.sin_port = htons((uint16_t)px_port);
+	s4.sin_port = htons((uint16_t)px.port);
 	if (connect(fd, (struct sockaddr *)&s4, sizeof(s4)) == -1)
 		kit_fail("connect from %s: %s", addr, strerror(errno));
 	return fd;
@@ -834,7 +690,7 @@ client_rules(void **state)
 			tries(c, *m[i].trials[k] == '+' ? "+127.0.0.1:P" :
 			    "-127.0.0.1:P", tl6);
 		}
-		kit_done(px);
+		kit_done(px.proc);
 	}
 }
 
@@ -863,14 +719,14 @@ rule_in_the_log(void **state)
 	for (i = 0; i < KIT_COUNT(cases); i++) {
 		start_rules(NULL, cases[i].letter, &cases[i].rule, 1);
 		tries(client(), "-127.0.0.1:P", -1);
-		c = ask(connect_to(tport));
+		c = ask(kit_request_to(tport));
 		if (strstr(kit_reply(c, 403), cases[i].rule) != NULL)
 			kit_fail("the client hears of %s", cases[i].rule);
-		kit_err_wait(px, kit_str(" 127.0.0.1:%u 403 0 0 ", tport));
-		err = strstr(kit_err(px), " 403 0 0 ");
+		kit_err_wait(px.proc, kit_str(" 127.0.0.1:%u 403 0 0 ", tport));
+		err = strstr(kit_err(px.proc), " 403 0 0 ");
 		if (strstr(err, cases[i].why) == NULL)
 			kit_fail("the log has no \"%s\"", cases[i].why);
-		kit_done(px);
+		kit_done(px.proc);
 	}
 }
 
@@ -896,11 +752,11 @@ faulty_rules(void **state)
 
 	(void)state;
 	for (i = 0; i < KIT_COUNT(t); i++)
-		will_not_start(2, "-t", t[i], LOCAL);
+		kit_will_not_start(2, "-t", t[i], LOCAL);
 	for (i = 0; i < KIT_COUNT(c); i++)
-		will_not_start(2, "-c", c[i], LOCAL);
+		kit_will_not_start(2, "-c", c[i], LOCAL);
 	for (i = 0; i < KIT_COUNT(j); i++)
-		will_not_start(2, "-j", j[i], LOCAL);
+		kit_will_not_start(2, "-j", j[i], LOCAL);
 }
 
 /* Not on loopback: -a, or an allowing -c or -t, else it does not start. */
@@ -920,7 +776,7 @@ open_proxies(void **state)
 		{ "-vT", "-n", 0 }
 	};
 	const char *rule, *users = kit_file("users", 0600, "u:p\n");
-	int six = has_ipv6();
+	int six = kit_has_ipv6();
 	size_t i, k;
 
 	(void)state;
@@ -931,14 +787,14 @@ open_proxies(void **state)
 				continue;
 			rule = cases[i].rule != NULL ? cases[i].rule : users;
 			if (!cases[i].enough) {
-				will_not_start(2, cases[i].letter, rule,
+				kit_will_not_start(2, cases[i].letter, rule,
 				    addrs[k], "0", NONE);
 				continue;
 			}
 			kit_note("%s %s", cases[i].letter, rule);
 			serve_opt(NULL, cases[i].letter, rule, addrs[k], "0",
 			    NONE);
-			kit_done(px);
+			kit_done(px.proc);
 		}
 }
 
@@ -1019,7 +875,7 @@ client_in(int ns, const char *addr)
 	enter(ns);
 	fd = socket(AF_INET, SOCK_STREAM, 0);
 	enter(home_ns);
-	s4.sin_port = htons((uint16_t)px_port);
+	s4.sin_port = htons((uint16_t)px.port);
 	assert_int_equal(inet_pton(AF_INET, addr, &s4.sin_addr), 1);
 	if (connect(fd, (struct sockaddr *)&s4, sizeof(s4)) == -1)
 		kit_fail("connect to %s: %s", addr, strerror(errno));
@@ -1043,15 +899,15 @@ elsewhere_matrix(const struct matrix *m, size_t n)
 			argv[7] = "0";
 		}
 		enter(here_ns);
-		px = kit_startv(NULL, argv);
+		px.proc = kit_startv(NULL, argv);
 		enter(home_ns);
-		px_port = kit_listening(px, 0);
+		px.port = kit_listening(px.proc, 0);
 		for (k = 0; k < KIT_COUNT(m[i].trials) &&
 		    m[i].trials[k] != NULL; k++)
 			tries(client_in(m[i].trials[k][0] == '@' ? here_ns :
 			    there_ns, "192.0.2.1"), m[i].trials[k] +
 			    (m[i].trials[k][0] == '@'), -1);
-		kit_done(px);
+		kit_done(px.proc);
 	}
 }
 
@@ -1113,16 +969,16 @@ from_elsewhere_by_inetd(void **state)
 	tl = listen_at(AF_INET, "0.0.0.0", 0);
 	lfd = listen_at(AF_INET, "0.0.0.0", 0);
 	tport = port_of(tl);
-	px_port = port_of(lfd);
+	px.port = port_of(lfd);
 	c = client_in(there_ns, "192.0.2.1");
 	opt.in = opt.out = kit_accept(lfd);
 	enter(here_ns);
-	px = kit_httptun(&opt, "-l", "-i", NONE);
+	px.proc = kit_httptun(&opt, "-l", "-i", NONE);
 	enter(home_ns);
 	kit_drop(opt.in);
 	tries(c, "-127.0.0.1:P", -1);
-	kit_exits(px, 0);
-	kit_err_is(px, "");
+	kit_exits(px.proc, 0);
+	kit_err_is(px.proc, "");
 }
 
 
@@ -1134,20 +990,20 @@ static const char hello[] =
 
 /* Sent to the target once all is there that is wanted. */
 static void
-tls_flows(struct pair p, size_t sent)
+tls_flows(struct kit_pair p, size_t sent)
 {
 	char got[HELLO];
 
 	kit_send(p.c, hello + sent, HELLO - sent);
 	kit_recv(p.t, got, HELLO);
 	assert_memory_equal(got, hello, HELLO);
-	farewell(p);
+	kit_farewell(p);
 }
 
 static void
 tls_at_every_cut(void **state)
 {
-	struct pair p;
+	struct kit_pair p;
 	size_t i;
 
 	(void)state;
@@ -1163,10 +1019,10 @@ tls_at_every_cut(void **state)
 
 		/* the same with the request */
 		p.c = client();
-		kit_send(p.c, kit_str("%s%s", connect_to(tport), "\x16"),
-		    strlen(connect_to(tport)) + 1);
+		kit_send(p.c, kit_str("%s%s", kit_request_to(tport), "\x16"),
+		    strlen(kit_request_to(tport)) + 1);
 		p.t = kit_accept(tl);
-		kit_expect(p.c, OK);
+		kit_expect(p.c, KIT_OK);
 		if (i > 1)
 			kit_send(p.c, hello + 1, i - 1);
 		rests();
@@ -1181,7 +1037,7 @@ static void
 tls_of_all_versions(void **state)
 {
 	char first[6] = "\x16\x03\x00\x7f\xff\x01";
-	struct pair p;
+	struct kit_pair p;
 	int minor;
 
 	(void)state;
@@ -1196,7 +1052,7 @@ tls_of_all_versions(void **state)
 			kit_recv(p.t, got, sizeof(got));
 			assert_memory_equal(got, first, sizeof(got));
 		}
-		farewell(p);
+		kit_farewell(p);
 	}
 	settles();
 }
@@ -1204,14 +1060,14 @@ tls_of_all_versions(void **state)
 /* Nothing reaches the target but its end; the client hears nothing either,
  * but that it had been connected. */
 static void
-tls_refused(struct pair p)
+tls_refused(struct kit_pair p)
 {
 	char buf[64];
 
 	kit_poll(p.t, POLLIN, "the end");
 	if (read(p.t, buf, sizeof(buf)) > 0)
 		kit_fail("bytes have reached the target");
-	ends(p.c);
+	kit_ends(p.c);
 	(void)close(p.t);
 }
 
@@ -1232,7 +1088,7 @@ no_tls(void **state)
 		B("S"), B("\x16S"), B("\x16\x03\x09")
 #undef B
 	};
-	struct pair p;
+	struct kit_pair p;
 	size_t i;
 	int early;
 
@@ -1246,15 +1102,15 @@ no_tls(void **state)
 		p.c = client();
 		if (early) {
 			char all[512];
-			const char *asks = connect_to(tport);
+			const char *asks = kit_request_to(tport);
 
 			memcpy(all, asks, strlen(asks));
 			memcpy(all + strlen(asks), cases[n].bytes, len);
 			kit_send(p.c, all, strlen(asks) + len);
 		} else
-			kit_puts(p.c, connect_to(tport));
+			kit_puts(p.c, kit_request_to(tport));
 		p.t = kit_accept(tl);
-		kit_expect(p.c, OK);
+		kit_expect(p.c, KIT_OK);
 		if (!early)
 			kit_send(p.c, cases[n].bytes, len);
 		tls_refused(p);
@@ -1282,7 +1138,7 @@ no_tls(void **state)
 static void
 tls_never(void **state)
 {
-	struct pair p[6], decided, gone;
+	struct kit_pair p[6], decided, gone;
 	int64_t start = kit_now();
 	char got[6];
 	size_t i;
@@ -1300,13 +1156,13 @@ tls_never(void **state)
 	gone = tunnel();
 	kit_send(gone.c, hello, 5);
 	kit_reset(gone.c);
-	ends(gone.t);
+	kit_ends(gone.t);
 	for (i = 0; i < KIT_COUNT(p); i++)
 		tls_refused(p[i]);
 	if (kit_now() - start < 900)
 		kit_fail("they had %d ms", (int)(kit_now() - start));
 	/* no deadline holds for what has been decided */
-	farewell(decided);
+	kit_farewell(decided);
 	settles();
 }
 
@@ -1323,7 +1179,7 @@ authorized(int c, const char *userpass, unsigned nobody)
 	char head[4096];
 	size_t len;
 
-	kit_puts(c, request(kit_str("127.0.0.1:%u", nobody),
+	kit_puts(c, kit_request(kit_str("127.0.0.1:%u", nobody),
 	    auth(userpass)));
 	(void)kit_head(c, head, sizeof(head));
 	assert_non_null(strstr(head, "Content-Length: "));
@@ -1416,8 +1272,8 @@ faulty_reload(const int *c, const char *fault, const char *says,
 	(void)unlink(path);
 	if (fault != NULL)
 		(void)kit_file("users", 0600, fault);
-	send_signal(px->pid, SIGHUP);
-	kit_err_wait(px, kit_str("httptun: %s: %s", path, says));
+	send_signal(px.proc->pid, SIGHUP);
+	kit_err_wait(px.proc, kit_str("httptun: %s: %s", path, says));
 	rests();
 	assert_int_equal(said(path), before + 1);
 	all_know(c, CREW, "new:word", "other:word", nobody);
@@ -1430,7 +1286,7 @@ unknown_client(const pid_t *w, int which)
 	int c;
 
 	only(w, CREW, which);
-	c = ask(connect_to(tport));
+	c = ask(kit_request_to(tport));
 	(void)kit_reply(c, 407);
 	go_on();
 	return c;
@@ -1441,7 +1297,7 @@ credentials_again(void **state)
 {
 	unsigned nobody = kit_nobody(AF_INET);
 	pid_t w[CREW];
-	struct pair p;
+	struct kit_pair p;
 	int c[CREW], i;
 
 	(void)state;
@@ -1451,38 +1307,38 @@ credentials_again(void **state)
 		c[i] = unknown_client(w, i);
 	all_know(c, CREW, "user999:pass6993", "new:word", nobody);
 	only(w, CREW, 0);
-	p.c = ask(request(kit_str("127.0.0.1:%u", tport),
+	p.c = ask(kit_request(kit_str("127.0.0.1:%u", tport),
 	    auth("user0:pass0")));
 	p.t = kit_accept(tl);
-	kit_expect(p.c, OK);
+	kit_expect(p.c, KIT_OK);
 	go_on();
 
 	(void)kit_file("users", 0600, "# changed\nnew:word\n");
-	send_signal(px->pid, SIGHUP);
+	send_signal(px.proc->pid, SIGHUP);
 	for (i = 0; i < CREW; i++)
 		becomes_authorized(c[i], "new:word", nobody);
 	all_know(c, CREW, "new:word", "user999:pass6993", nobody);
-	carries(p);
+	kit_carries(p);
 
 	faulty_reload(c, "other:word\nnew:word\nno colon\n", "line 3",
 	    nobody);
 	faulty_reload(c, NULL, strerror(ENOENT), nobody);
 	faulty_reload(c, "# nobody at all\n", "", nobody);
-	carries(p);
+	kit_carries(p);
 
 	/* who comes later knows what the others know */
 	send_signal(w[3], SIGKILL);
 	kit_gone(w[3]);
-	ends(c[3]);
+	kit_ends(c[3]);
 	(void)wait_workers(w, CREW);
 	for (i = 0; i < CREW; i++) {
 		c[3] = unknown_client(w, i);
 		all_know(&c[3], 1, "new:word", "other:word", nobody);
 	}
 	(void)kit_file("users", 0600, "last:one\n");
-	send_signal(px->pid, SIGHUP);
+	send_signal(px.proc->pid, SIGHUP);
 	becomes_authorized(c[3], "last:one", nobody);
-	farewell(p);
+	kit_farewell(p);
 }
 
 
@@ -1491,7 +1347,7 @@ credentials_again(void **state)
 static const char *
 hang(int i)
 {
-	return request(kit_str("n%d.hang:80", i), "");
+	return kit_request(kit_str("n%d.hang:80", i), "");
 }
 
 /* Their clients hear that at the deadline. */
@@ -1511,12 +1367,12 @@ wait_family(int more)
 	struct kit_figure f;
 
 	for (;;) {
-		kit_figure(px->pid, &f);
-		if (f.procs >= px_idle.procs + more)
+		kit_figure(px.proc->pid, &f);
+		if (f.procs >= px.idle.procs + more)
 			return;
 		if (kit_now() > end)
 			kit_fail("%d processes and not %d more than %d",
-			    f.procs, more, px_idle.procs);
+			    f.procs, more, px.idle.procs);
 	}
 }
 
@@ -1525,7 +1381,7 @@ hanging_look_ups(void **state)
 {
 	const struct kit_opt *opt = shimmed();
 	const char *asks;
-	struct pair p;
+	struct kit_pair p;
 	int64_t start;
 	int c[20], i, took;
 
@@ -1539,12 +1395,12 @@ hanging_look_ups(void **state)
 		c[i] = ask(hang(i));
 	wait_family((int)KIT_COUNT(c));
 	for (i = 0; i < 50; i++) {
-		asks = i % 2 ? connect_to(tport) : request(kit_str(
+		asks = i % 2 ? kit_request_to(tport) : kit_request(kit_str(
 		    i % 4 ? "localhost:%u" : "one.test:%u", tport), "");
 		p.c = ask(asks);
 		p.t = kit_accept(tl);
-		kit_expect(p.c, OK);
-		farewell(p);
+		kit_expect(p.c, KIT_OK);
+		kit_farewell(p);
 	}
 	took = (int)(kit_now() - start);
 	print_message("50 tunnels beside 20 look-ups that hang: %d ms\n",
@@ -1579,12 +1435,12 @@ too_many_look_ups(void **state)
 		c[i] = ask(hang(i));
 	wait_family(20);
 	serves();
-	kit_figure(px->pid, &f);
-	if (f.procs > px_idle.procs + 32)
+	kit_figure(px.proc->pid, &f);
+	if (f.procs > px.idle.procs + 32)
 		kit_fail("%d processes at once", f.procs);
 	for (i = 0; i < (int)KIT_COUNT(c); i++)
 		times_out(c[i]);
-	i = ask(request(kit_str("one.test:%u", tport), ""));
+	i = ask(kit_request(kit_str("one.test:%u", tport), ""));
 	reaches(i, -1);
 	settles();
 }
@@ -1609,7 +1465,7 @@ helper_is_replaced(void **state)
 	for (i = 0; i < (int)KIT_COUNT(c); i++)
 		kit_reset(c[i]);
 	settles();
-	kit_done(px);
+	kit_done(px.proc);
 
 	/* once idle, once with look-ups under way */
 	serve_opt(opt, "-w", "2", LOCAL);
@@ -1617,15 +1473,16 @@ helper_is_replaced(void **state)
 		for (i = 0; n > 0 && i < (int)KIT_COUNT(c); i++)
 			c[i] = ask(hang(i));
 		wait_family(n * (int)KIT_COUNT(c));
-		i = kit_family(px->pid, all, (int)KIT_COUNT(all));
+		i = kit_family(px.proc->pid, all, (int)KIT_COUNT(all));
 		helper = wait_workers(&w, 1);
 		send_signal(helper, SIGKILL);
 		kit_gone(helper);
-		reaches(ask(request(kit_str("one.test:%u", tport), "")), -1);
+		reaches(ask(kit_request(kit_str("one.test:%u", tport), "")),
+	    -1);
 		for (; i > 0; i--)
 			if (n > 0 && all[i - 1] != w && all[i - 1] != helper)
 				kit_gone(all[i - 1]);
-		assert_true(kit_alive(px));
+		assert_true(kit_alive(px.proc));
 	}
 	for (i = 0; i < (int)KIT_COUNT(c); i++)
 		kit_reset(c[i]);
@@ -1799,7 +1656,7 @@ allowed_tunnels(void)
 static int
 tun_opens(struct tun *t)
 {
-	static const char ok[] = OK;
+	static const char ok[] = KIT_OK;
 	char buf[sizeof(ok)];
 	size_t want = sizeof(ok) - 1 - t->opened;
 	ssize_t n = read(t->fd, buf, want);
@@ -1818,7 +1675,7 @@ static void
 tuns_open(void)
 {
 	int64_t end = kit_now() + 2 * kit_patience();
-	const char *asks = connect_to(tport);
+	const char *asks = kit_request_to(tport);
 	int i, first = 0, next = 0, waiting = 0;
 
 	for (i = 0; i < ntuns; i++)
@@ -1838,7 +1695,7 @@ tuns_open(void)
 		while (first < next && tun_pfd[first].fd == -1)
 			first++;
 		(void)poll(tun_pfd + first, (nfds_t)(next - first), 50);
-		(void)kit_err(px);
+		(void)kit_err(px.proc);
 		for (i = first; i < next; i++)
 			if (tun_pfd[i].fd != -1 && tun_pfd[i].revents != 0 &&
 			    tun_opens(&tuns[i])) {
@@ -1896,7 +1753,7 @@ tuns_echo(void)
 	}
 	while (left > 0) {
 		(void)poll(tun_pfd, (nfds_t)ntuns, 50);
-		(void)kit_err(px);
+		(void)kit_err(px.proc);
 		for (i = 0; i < ntuns; i++) {
 			if (tun_pfd[i].fd == -1 || tun_pfd[i].revents == 0)
 				continue;
@@ -1941,7 +1798,7 @@ static int
 one_by_one(void)
 {
 	int64_t start;
-	struct pair p;
+	struct kit_pair p;
 	unsigned port;
 	int i, lfd;
 
@@ -1949,10 +1806,10 @@ one_by_one(void)
 	lfd = kit_listen(AF_INET, &port);
 	start = kit_now();
 	for (i = 0; i < 50; i++) {
-		p.c = ask(connect_to(port));
+		p.c = ask(kit_request_to(port));
 		p.t = kit_accept(lfd);
-		kit_expect(p.c, OK);
-		farewell(p);
+		kit_expect(p.c, KIT_OK);
+		kit_farewell(p);
 	}
 	(void)close(lfd);
 	return (int)(kit_now() - start);
@@ -1978,7 +1835,7 @@ kill_a_worker(void)
 	if (dead < 1 || dead > socks / 2)
 		kit_fail("%d tunnels are reset, the worker had %d sockets",
 		    dead, socks);
-	assert_true(kit_alive(px));
+	assert_true(kit_alive(px.proc));
 }
 
 static void
@@ -1988,29 +1845,29 @@ memory_is_back(void)
 
 	settles();
 	rests();
-	kit_figure(px->pid, &f);
+	kit_figure(px.proc->pid, &f);
 	print_message("idle before: %d processes, %d descriptors, %ld KiB; "
-	    "after: %d, %d, %ld\n", px_idle.procs, px_idle.fds, px_idle.rss,
+	    "after: %d, %d, %ld\n", px.idle.procs, px.idle.fds, px.idle.rss,
 	    f.procs, f.fds, f.rss);
-	if (!kit_sanitized() && f.rss > px_idle.rss + MARGIN)
-		kit_fail("from %ld to %ld KiB", px_idle.rss, f.rss);
+	if (!kit_sanitized() && f.rss > px.idle.rss + MARGIN)
+		kit_fail("from %ld to %ld KiB", px.idle.rss, f.rss);
 }
 
 static void
 many_and_their_worker(void)
 {
-	struct kit_figure f, idle = px_idle;
+	struct kit_figure f, idle = px.idle;
 	int alone, beside;
 
 	alone = one_by_one();
 	settles();
 	rests();
-	kit_figure(px->pid, &px_idle);
-	assert_true(px_idle.fds <= idle.fds);
+	kit_figure(px.proc->pid, &px.idle);
+	assert_true(px.idle.fds <= idle.fds);
 	tuns_open();
 	assert_int_equal(tuns_echo(), 0);
 	rests();
-	kit_figure(px->pid, &f);
+	kit_figure(px.proc->pid, &f);
 	print_message("%d tunnels: %d processes, %d descriptors, %ld KiB\n",
 	    ntuns, f.procs, f.fds, f.rss);
 	tuns_end(ntuns, 1);	/* room for one more where there is a limit */
@@ -2064,39 +1921,25 @@ does_not_spin(void)
 	long hz = sysconf(_SC_CLK_TCK);
 	struct kit_figure before, after;
 
-	kit_figure(px->pid, &before);
+	kit_figure(px.proc->pid, &before);
 	(void)poll(NULL, 0, OBSERVE);
-	kit_figure(px->pid, &after);
+	kit_figure(px.proc->pid, &after);
 	/* a process that spins would take all of the time */
 	if ((after.cpu - before.cpu) * 1000 > hz * OBSERVE / 2)
 		kit_fail("%ld ticks in %d ms", after.cpu - before.cpu,
 		    OBSERVE);
 }
 
-/* Which of the crowd a target's connection belongs to its first bytes tell. */
-static int
-identify(int t)
-{
-	char id[5];
-	int n;
-
-	kit_recv(t, id, 4);
-	id[4] = '\0';
-	n = atoi(id);
-	assert_in_range(n, 0, CROWD - 1);
-	return n;
-}
-
 /* Takes what has got to the target up to now; returns how many. */
 static int
-crowd_accept(struct pair *p)
+crowd_accept(struct kit_pair *p)
 {
 	struct pollfd pfd = { .fd = tl, .events = POLLIN };
 	int n, t;
 
 	for (n = 0; poll(&pfd, 1, 0) > 0; n++) {
 		t = kit_accept(tl);
-		p[identify(t)].t = t;
+		p[kit_number(t, CROWD)].t = t;
 	}
 	return n;
 }
@@ -2104,17 +1947,18 @@ crowd_accept(struct pair *p)
 /* Until nobody finds room any more and nobody new is started for it; returns
  * how many have found room. */
 static int
-crowd_settles(struct pair *p)
+crowd_settles(struct kit_pair *p)
 {
 	pid_t pids[128];
 	int n, got, all = 0;
 
 	do {
-		n = processes(pids, (int)KIT_COUNT(pids));
+		n = kit_processes(px.proc->pid, pids, (int)KIT_COUNT(pids));
 		rests();
 		got = crowd_accept(p);
 		all += got;
-	} while (got > 0 || processes(pids, (int)KIT_COUNT(pids)) != n);
+	} while (got > 0 || kit_processes(px.proc->pid, pids,
+	    (int)KIT_COUNT(pids)) != n);
 	return all;
 }
 
@@ -2133,16 +1977,15 @@ full_is_said_once(void)
 static void
 little_room(void **state)
 {
-	struct pair p[CROWD];
+	struct kit_pair p[CROWD];
 	int i, open = 0, served = 0;
 
 	(void)state;
 	target();
-	px = kit_start(NULL, "sh", "-c", "ulimit -n 32; exec \"$@\"", "sh",
-	    kit_binary(), "-lv", LOCAL);
-	serving();
+	kit_proxy_is(&px, kit_start(NULL, "sh", "-c",
+	    "ulimit -n 32; exec \"$@\"", "sh", kit_binary(), "-lv", LOCAL));
 	for (i = 0; i < CROWD; i++) {
-		p[i].c = ask(kit_str("%s%04d", connect_to(tport), i));
+		p[i].c = ask(kit_str("%s%04d", kit_request_to(tport), i));
 		p[i].t = -1;
 	}
 	open = crowd_settles(p);
@@ -2156,8 +1999,8 @@ little_room(void **state)
 			kit_silent(p[i].c, 0);
 	for (i = 0; served < CROWD; i = (i + 1) % CROWD) {
 		if (p[i].t > 0) {
-			kit_expect(p[i].c, OK);
-			farewell(p[i]);
+			kit_expect(p[i].c, KIT_OK);
+			kit_farewell(p[i]);
 			p[i].t = 0;
 			served++;
 		} else if (served == open) {
@@ -2187,7 +2030,7 @@ limit_files(pid_t pid, rlim_t n)
 static void
 out_of_descriptors(void **state)
 {
-	struct pair old, p[20];
+	struct kit_pair old, p[20];
 	size_t i;
 	pid_t w;
 
@@ -2197,26 +2040,26 @@ out_of_descriptors(void **state)
 	(void)wait_workers(&w, 1);
 	rests();
 	limit_files(w, (rlim_t)kit_fds(w));
-	limit_files(px->pid, (rlim_t)kit_fds(px->pid));
+	limit_files(px.proc->pid, (rlim_t)kit_fds(px.proc->pid));
 	for (i = 0; i < KIT_COUNT(p); i++)
-		p[i].c = ask(kit_str("%s%04zu", connect_to(tport), i));
+		p[i].c = ask(kit_str("%s%04zu", kit_request_to(tport), i));
 	does_not_spin();
-	carries(old);
+	kit_carries(old);
 	kit_untouched(tl);
 	for (i = 0; i < KIT_COUNT(p); i++)
 		kit_silent(p[i].c, 0);
-	limit_files(px->pid, 1024);
+	limit_files(px.proc->pid, 1024);
 	limit_files(w, 1024);
 	for (i = 0; i < KIT_COUNT(p); i++) {
 		int t = kit_accept(tl);
 
-		p[identify(t)].t = t;
+		p[kit_number(t, CROWD)].t = t;
 	}
 	for (i = 0; i < KIT_COUNT(p); i++) {
-		kit_expect(p[i].c, OK);
-		farewell(p[i]);
+		kit_expect(p[i].c, KIT_OK);
+		kit_farewell(p[i]);
 	}
-	farewell(old);
+	kit_farewell(old);
 	settles();
 	full_is_said_once();
 }
@@ -2227,20 +2070,20 @@ out_of_descriptors(void **state)
 static void
 four_workers(void **state)
 {
-	struct pair p[CREW];
+	struct kit_pair p[CREW];
 	pid_t w[CREW], helper;
 	int i;
 
 	(void)state;
 	serve("-j", "4", LOCAL);
 	helper = wait_workers(w, CREW);
-	assert_int_equal(px_idle.procs, 1 + CREW + 1);
+	assert_int_equal(px.idle.procs, 1 + CREW + 1);
 	assert_int_equal(holds(helper, listening_socket()), 0);
 	for (i = 0; i < CREW; i++) {
 		p[i] = tunnel_in(w, CREW, i);
 	}
 	for (i = 0; i < CREW; i++)
-		carries(p[i]);
+		kit_carries(p[i]);
 	/* one takes only its own with it */
 	send_signal(w[2], SIGKILL);
 	kit_expect_reset(p[2].c);
@@ -2250,7 +2093,7 @@ four_workers(void **state)
 	(void)wait_workers(w, CREW);
 	p[2] = tunnel_in(w, CREW, CREW - 1);
 	for (i = 0; i < CREW; i++)
-		farewell(p[i]);
+		kit_farewell(p[i]);
 	settles();
 }
 
@@ -2259,7 +2102,7 @@ static void
 everybody_dies(void **state)
 {
 	pid_t w[CREW], helper;
-	struct pair p;
+	struct kit_pair p;
 	int i, turn;
 
 	(void)state;
@@ -2336,13 +2179,13 @@ log_next(size_t *at, struct logged *l)
 	int64_t end = kit_now() + kit_patience();
 	const char *nl;
 
-	while ((nl = strchr(kit_err(px) + *at, '\n')) == NULL) {
+	while ((nl = strchr(kit_err(px.proc) + *at, '\n')) == NULL) {
 		if (kit_now() > end)
 			kit_fail("no further line in the log");
 		(void)poll(NULL, 0, 1);
 	}
-	log_parse(px->errbuf + *at, l);
-	*at = (size_t)(nl - px->errbuf) + 1;
+	log_parse(px.proc->errbuf + *at, l);
+	*at = (size_t)(nl - px.proc->errbuf) + 1;
 }
 
 static const char *
@@ -2385,43 +2228,43 @@ log_columns(void **state)
 	time_t now = time(NULL);
 	const char *who, *what;
 	struct logged l;
-	struct pair p;
+	struct kit_pair p;
 	size_t at;
 
 	(void)state;
 	strftime(before, sizeof(before), "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
 	serve("-v", "-a", kit_file("users", 0600, "alice:secret\n"
 	    "j\xf6rg smith:pw\n"), LOCAL);
-	at = strlen(kit_err(px));
+	at = strlen(kit_err(px.proc));
 	what = kit_str("127.0.0.1:%u", tport);
 
 	/* 5 bytes came early, 13 and 14 behind them */
-	p.c = ask(kit_str("%searly", request(what, auth("alice:secret"))));
+	p.c = ask(kit_str("%searly", kit_request(what, auth("alice:secret"))));
 	who = name_of(p.c);
 	p.t = kit_accept(tl);
-	kit_expect(p.c, OK);
+	kit_expect(p.c, KIT_OK);
 	kit_expect(p.t, "early");
-	assert_int_equal(kit_err(px)[at], '\0');	/* at its end only */
-	carries(p);
+	assert_int_equal(kit_err(px.proc)[at], '\0');	/* at its end only */
+	kit_carries(p);
 	kit_reset(p.t);
 	kit_expect_reset(p.c);
 	(void)close(p.c);
 	log_is(&at, who, "alice", what, 200, 18, 13);
-	if (strstr(kit_err(px), strerror(ECONNRESET)) == NULL)
+	if (strstr(kit_err(px.proc), strerror(ECONNRESET)) == NULL)
 		kit_fail("it does not say that it was reset");
 
 	/* as each request on a connection that stays */
-	p.c = ask(request(what, ""));
+	p.c = ask(kit_request(what, ""));
 	who = name_of(p.c);
 	(void)kit_reply(p.c, 407);
 	log_is(&at, who, "-", what, 407, 0, 0);
-	kit_puts(p.c, request(what, auth("alice:wrong")));
+	kit_puts(p.c, kit_request(what, auth("alice:wrong")));
 	(void)kit_reply(p.c, 407);
 	log_is(&at, who, "-", what, 407, 0, 0);
-	kit_puts(p.c, request(what, auth("j\xf6rg smith:pw")));
+	kit_puts(p.c, kit_request(what, auth("j\xf6rg smith:pw")));
 	p.t = kit_accept(tl);
-	kit_expect(p.c, OK);
-	farewell(p);
+	kit_expect(p.c, KIT_OK);
+	kit_farewell(p);
 	log_next(&at, &l);
 	assert_string_equal(l.client, who);
 	if (strncmp(l.user, "j\\xf6rg", 7) != 0 ||
@@ -2432,7 +2275,7 @@ log_columns(void **state)
 	if (strcmp(l.time, before) < 0 || strcmp(l.time, after) > 0)
 		kit_fail("%s is not between %s and %s", l.time, before,
 		    after);
-	assert_int_equal(kit_err(px)[at], '\0');
+	assert_int_equal(kit_err(px.proc)[at], '\0');
 }
 
 static void
@@ -2468,7 +2311,7 @@ log_of_refusals(void **state)
 	(void)state;
 	serve("-v", LOCAL);
 	tport = kit_nobody(AF_INET);
-	at = strlen(kit_err(px));
+	at = strlen(kit_err(px.proc));
 	for (i = 0; i < KIT_COUNT(cases); i++) {
 		kit_note("case %zu", i);
 		c = ask(ported(cases[i].asks));
@@ -2484,13 +2327,13 @@ log_of_refusals(void **state)
 		assert_string_equal(l.client, who);
 		assert_int_equal(atoi(l.status), cases[i].status);
 	}
-	if (strstr(kit_err(px), "secret") != NULL)
+	if (strstr(kit_err(px.proc), "secret") != NULL)
 		kit_fail("a query is in the log");
-	if (!has_ipv6())
+	if (!kit_has_ipv6())
 		return;
 	serve("-v", "::1", "0", NONE);
-	at = strlen(kit_err(px));
-	c = kit_connect(AF_INET6, px_port);
+	at = strlen(kit_err(px.proc));
+	c = kit_connect(AF_INET6, px.port);
 	kit_puts(c, ported("CONNECT [::1]:< HTTP/1.1\r\n\r\n"));
 	tport = kit_nobody(AF_INET6);
 	(void)kit_head(c, (char[4096]){ 0 }, 4096);
@@ -2508,15 +2351,15 @@ silent_without_v(void **state)
 	(void)state;
 	serve("-t", "127.0.0.1", LOCAL);
 	serves();
-	c = ask(request("127.0.0.2:80", ""));
+	c = ask(kit_request("127.0.0.2:80", ""));
 	(void)kit_reply(c, 403);
 	(void)close(c);
 	c = ask("nonsense\r\n\r\n");
 	(void)kit_reply(c, 400);
 	(void)close(c);
 	settles();
-	kit_err_is(px, kit_str("httptun: listening on 127.0.0.1 %u\n",
-	    px_port));
+	kit_err_is(px.proc, kit_str("httptun: listening on 127.0.0.1 %u\n",
+	    px.port));
 }
 
 #define LINES	300
@@ -2540,7 +2383,7 @@ static void
 a_write_each(void **state)
 {
 	struct kit_opt opt = { 0 };
-	struct pair p[LINES];
+	struct kit_pair p[LINES];
 	struct logged l;
 	int sv[2], i;
 	pid_t w[CREW];
@@ -2549,10 +2392,10 @@ a_write_each(void **state)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sv), 0);
 	opt.err = sv[1];
 	target();
-	px = kit_httptun(&opt, "-l", "-v", "-j", "4", LOCAL);
+	px.proc = kit_httptun(&opt, "-l", "-v", "-j", "4", LOCAL);
 	(void)close(sv[1]);
 	assert_int_equal(sscanf(one_write(sv[0]),
-	    "httptun: listening on 127.0.0.1 %u\n", &px_port), 1);
+	    "httptun: listening on 127.0.0.1 %u\n", &px.port), 1);
 	(void)wait_workers(w, CREW);
 	for (i = 0; i < LINES; i++) {
 		if (i % (LINES / CREW) == 0) {
@@ -2571,7 +2414,7 @@ a_write_each(void **state)
 	}
 	/* not before: a worker whose line finds no room waits */
 	for (i = 0; i < LINES; i++)
-		ends(i % 2 ? p[i].t : p[i].c);
+		kit_ends(i % 2 ? p[i].t : p[i].c);
 	kit_silent(sv[0], 0);
 }
 
@@ -2599,7 +2442,7 @@ totals(void **state)
 {
 	unsigned nobody = kit_nobody(AF_INET);
 	pid_t w[CREW];
-	struct pair p[CREW];
+	struct kit_pair p[CREW];
 	const char *line;
 	int i, c;
 
@@ -2608,23 +2451,23 @@ totals(void **state)
 	(void)wait_workers(w, CREW);
 	for (i = 0; i < CREW; i++) {
 		p[i] = tunnel_in(w, CREW, i);
-		carries(p[i]);
+		kit_carries(p[i]);
 	}
 	for (i = 0; i < 7; i++)
 		serves();
 	for (i = 0; i < 9; i++) {
-		c = ask(connect_to(nobody));
+		c = ask(kit_request_to(nobody));
 		(void)kit_reply(c, 502);
 		(void)close(c);
 	}
 	kit_puts(p[0].c, "12345");
 	kit_expect(p[0].t, "12345");
 	rests();
-	send_signal(px->pid, SIGUSR1);
-	kit_err_wait(px, "httptun: totals: ");
+	send_signal(px.proc->pid, SIGUSR1);
+	kit_err_wait(px.proc, "httptun: totals: ");
 	rests();
 	assert_int_equal(said("totals"), 1);
-	line = strstr(kit_err(px), "httptun: totals: ");
+	line = strstr(kit_err(px.proc), "httptun: totals: ");
 	if (strchr(line, '\n') != line + strlen(line) - 1)
 		kit_fail("not one line: <<%s>>", line);
 	has_number(line, CREW);			/* open */
@@ -2633,9 +2476,9 @@ totals(void **state)
 	has_number(line, (CREW + 7) * 13 + 5);	/* bytes up */
 	has_number(line, (CREW + 7) * 13);	/* bytes down */
 	for (i = 0; i < CREW; i++)
-		farewell(p[i]);
-	send_signal(px->pid, SIGUSR1);
-	send_signal(px->pid, SIGUSR1);
+		kit_farewell(p[i]);
+	send_signal(px.proc->pid, SIGUSR1);
+	send_signal(px.proc->pid, SIGUSR1);
 	rests();
 	serves();
 }
@@ -2646,7 +2489,7 @@ ends_by(const struct kit_opt *opt, int sig, int group)
 {
 	int waiting, hung, i, n;
 	pid_t all[128], w[CREW];
-	struct pair p[CREW];
+	struct kit_pair p[CREW];
 	int64_t start;
 
 	kit_note("signal %d%s", sig, group ? " to all of them" : "");
@@ -2659,24 +2502,24 @@ ends_by(const struct kit_opt *opt, int sig, int group)
 	waiting = ask("CONNECT 127");
 	hung = ask(hang(0));
 	rests();
-	n = processes(all, (int)KIT_COUNT(all));
+	n = kit_processes(px.proc->pid, all, (int)KIT_COUNT(all));
 	start = kit_now();
-	send_signal(group ? -px->pid : px->pid, sig);
-	kit_exits(px, -sig);
+	send_signal(group ? -px.proc->pid : px.proc->pid, sig);
+	kit_exits(px.proc, -sig);
 	for (i = 0; i < n; i++)
 		kit_gone(all[i]);
 	if (kit_now() - start > 2000)
 		kit_fail("it took %d ms", (int)(kit_now() - start));
 	for (i = 0; i < CREW; i++) {
-		ends(p[i].c);
-		ends(p[i].t);
+		kit_ends(p[i].c);
+		kit_ends(p[i].t);
 	}
-	ends(waiting);
+	kit_ends(waiting);
 	kit_poll(hung, POLLIN, "the end");
-	kit_err_is(px, kit_str("httptun: listening on 127.0.0.1 %u\n",
-	    px_port));
-	kit_eof(px->out);
-	kit_done(px);
+	kit_err_is(px.proc, kit_str("httptun: listening on 127.0.0.1 %u\n",
+	    px.port));
+	kit_eof(px.proc->out);
+	kit_done(px.proc);
 }
 
 static void
@@ -2696,26 +2539,12 @@ signals_end_all(void **state)
 	ends_by(&opt, SIGKILL, 0);
 }
 
-static int
-is_refused(unsigned port)
-{
-	struct sockaddr_in s4 = { .sin_family = AF_INET };
-	int fd = socket(AF_INET, SOCK_STREAM, 0), refused;
-
-	s4.sin_port = htons((uint16_t)port);
-	s4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	refused = connect(fd, (struct sockaddr *)&s4, sizeof(s4)) == -1 &&
-	    errno == ECONNREFUSED;
-	(void)close(fd);
-	return refused;
-}
-
 static void
 stops_listening(void)
 {
 	int64_t end = kit_now() + kit_patience();
 
-	while (!is_refused(px_port))
+	while (kit_knock(AF_INET, px.port) != ECONNREFUSED)
 		if (kit_now() > end)
 			kit_fail("it goes on listening");
 }
@@ -2728,7 +2557,7 @@ drains(void **state)
 		{ 0, KIT_OUT, 5 << 20, 1, 1, 0 },
 		{ 0, KIT_IN, 5 << 20, 1, 1, 0 }
 	};
-	struct pair p[CREW];
+	struct kit_pair p[CREW];
 	pid_t w[CREW], all[64];
 	int waiting, mute, i, n;
 
@@ -2741,44 +2570,44 @@ drains(void **state)
 	waiting = ask("CONNECT 127");
 	mute = client();
 	rests();
-	n = processes(all, (int)KIT_COUNT(all));
-	send_signal(px->pid, SIGQUIT);
+	n = kit_processes(px.proc->pid, all, (int)KIT_COUNT(all));
+	send_signal(px.proc->pid, SIGQUIT);
 	stops_listening();
 	kit_poll(waiting, POLLIN, "the end");
-	ends(mute);
+	kit_ends(mute);
 	for (i = 0; i < CREW - 1; i++)
-		farewell(p[i]);
-	assert_true(kit_alive(px));
+		kit_farewell(p[i]);
+	assert_true(kit_alive(px.proc));
 	s[0].fd = p[i].t;
 	s[1].fd = p[i].c;
 	kit_half_close(p[i].c);
 	kit_eof(p[i].t);
 	kit_pump(s, 2);
-	kit_exits(px, 0);
+	kit_exits(px.proc, 0);
 	for (i = 0; i < n; i++)
 		kit_gone(all[i]);
-	kit_err_is(px, kit_str("httptun: listening on 127.0.0.1 %u\n",
-	    px_port));
+	kit_err_is(px.proc, kit_str("httptun: listening on 127.0.0.1 %u\n",
+	    px.port));
 }
 
 static void
 drains_or_ends(void **state)
 {
-	struct pair p;
+	struct kit_pair p;
 
 	(void)state;
 	serve(LOCAL);
-	send_signal(px->pid, SIGQUIT);
-	kit_exits(px, 0);
+	send_signal(px.proc->pid, SIGQUIT);
+	kit_exits(px.proc, 0);
 	serve(LOCAL);
 	p = tunnel();
-	send_signal(px->pid, SIGQUIT);
+	send_signal(px.proc->pid, SIGQUIT);
 	stops_listening();
-	carries(p);
-	send_signal(px->pid, SIGTERM);
-	kit_exits(px, -SIGTERM);
-	ends(p.c);
-	ends(p.t);
+	kit_carries(p);
+	send_signal(px.proc->pid, SIGTERM);
+	kit_exits(px.proc, -SIGTERM);
+	kit_ends(p.c);
+	kit_ends(p.t);
 }
 
 
@@ -2789,13 +2618,13 @@ drains_or_ends(void **state)
 static int
 inetd_client(int in, int out, int client_first)
 {
-	struct pair p;
+	struct kit_pair p;
 
-	kit_puts(in, connect_to(kit_nobody(AF_INET)));
+	kit_puts(in, kit_request_to(kit_nobody(AF_INET)));
 	(void)kit_reply(out, 502);
-	kit_puts(in, kit_str("%searly", connect_to(tport)));
+	kit_puts(in, kit_str("%searly", kit_request_to(tport)));
 	p.t = kit_accept(tl);
-	kit_expect(out, OK);
+	kit_expect(out, KIT_OK);
 	kit_expect(p.t, "early");
 	kit_puts(in, "to the target");
 	kit_expect(p.t, "to the target");
@@ -2823,13 +2652,13 @@ static void
 inetd_ends(void)
 {
 	pid_t all[16];
-	int n = processes(all, (int)KIT_COUNT(all)), i;
+	int n = kit_processes(px.proc->pid, all, (int)KIT_COUNT(all)), i;
 
-	kit_half_close(px->in);
-	kit_exits(px, 0);
+	kit_half_close(px.proc->in);
+	kit_exits(px.proc, 0);
 	for (i = 0; i < n; i++)
 		kit_gone(all[i]);
-	kit_err_is(px, "");
+	kit_err_is(px.proc, "");
 }
 
 static void
@@ -2842,29 +2671,31 @@ inetd_by_hand(void **state)
 	target();
 	for (two = 0; two <= 1; two++)
 		for (client_first = 0; client_first <= 1; client_first++) {
-			px = kit_httptun(two ? NULL : &sock, "-l", "-i", NONE);
-			kit_eof(inetd_client(px->in, px->out, client_first));
-			kit_exits(px, 0);
-			kit_err_is(px, "");
-			kit_done(px);
+			px.proc = kit_httptun(two ? NULL : &sock, "-l", "-i",
+			    NONE);
+			kit_eof(inetd_client(px.proc->in, px.proc->out,
+			    client_first));
+			kit_exits(px.proc, 0);
+			kit_err_is(px.proc, "");
+			kit_done(px.proc);
 		}
 	/* who asks nothing, or nothing good */
-	px = kit_httptun(NULL, "-l", "-i", NONE);
+	px.proc = kit_httptun(NULL, "-l", "-i", NONE);
 	inetd_ends();
-	kit_eof(px->out);
-	px = kit_httptun(&sock, "-li", NONE);
-	kit_puts(px->in, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-	(void)kit_reply(px->out, 404);
+	kit_eof(px.proc->out);
+	px.proc = kit_httptun(&sock, "-li", NONE);
+	kit_puts(px.proc->in, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	(void)kit_reply(px.proc->out, 404);
 	inetd_ends();
-	kit_eof(px->out);
-	px = kit_httptun(NULL, "-li", "-w", "1", NONE);
-	kit_puts(px->in, "CONNECT");
-	(void)kit_reply(px->out, 408);
-	kit_eof(px->out);
-	kit_half_close(px->in);
-	(void)kit_wait(px);
-	will_not_start(2, "-i", LOCAL);
-	will_not_start(2, "-i", "0", NONE);
+	kit_eof(px.proc->out);
+	px.proc = kit_httptun(NULL, "-li", "-w", "1", NONE);
+	kit_puts(px.proc->in, "CONNECT");
+	(void)kit_reply(px.proc->out, 408);
+	kit_eof(px.proc->out);
+	kit_half_close(px.proc->in);
+	(void)kit_wait(px.proc);
+	kit_will_not_start(2, "-i", LOCAL);
+	kit_will_not_start(2, "-i", "0", NONE);
 }
 
 /* The name is looked up there too, and reading its users. */
@@ -2873,30 +2704,30 @@ inetd_with_users(void **state)
 {
 	static const struct kit_opt sock = { .in = KIT_SOCK, .out = KIT_SOCK };
 	const char *users = kit_file("users", 0600, "alice:secret\n"), *to;
-	struct pair p;
+	struct kit_pair p;
 
 	(void)state;
 	target();
-	px = kit_httptun(&sock, "-l", "-i", "-a", users, NONE);
+	px.proc = kit_httptun(&sock, "-l", "-i", "-a", users, NONE);
 	to = kit_str("localhost:%u", tport);
-	kit_puts(px->in, request(to, ""));
-	if (strstr(kit_reply(px->out, 407), "Proxy-Authenticate: Basic "
+	kit_puts(px.proc->in, kit_request(to, ""));
+	if (strstr(kit_reply(px.proc->out, 407), "Proxy-Authenticate: Basic "
 	    "realm=\"httptun\"") == NULL)
 		kit_fail("no challenge");
-	kit_puts(px->in, request(to, auth("alice:Secret")));
-	(void)kit_reply(px->out, 407);
+	kit_puts(px.proc->in, kit_request(to, auth("alice:Secret")));
+	(void)kit_reply(px.proc->out, 407);
 	kit_untouched(tl);
-	kit_puts(px->in, request(to, auth("alice:secret")));
-	p.c = px->in;
+	kit_puts(px.proc->in, kit_request(to, auth("alice:secret")));
+	p.c = px.proc->in;
 	p.t = kit_accept(tl);
-	kit_expect(px->out, OK);
-	carries(p);
+	kit_expect(px.proc->out, KIT_OK);
+	kit_carries(p);
 	kit_half_close(p.t);
 	kit_eof(p.c);
 	kit_half_close(p.c);
 	kit_eof(p.t);
-	kit_exits(px, 0);
-	kit_err_is(px, "");
+	kit_exits(px.proc, 0);
+	kit_err_is(px.proc, "");
 }
 
 /* A connection that somebody accepted for it; its client is in the log. */
@@ -2914,18 +2745,18 @@ inetd_with_a_connection(void **state)
 	lfd = kit_listen(AF_INET, &port);
 	c = kit_connect(AF_INET, port);
 	opt.in = opt.out = kit_accept(lfd);
-	px = kit_httptun(&opt, "-l", "-i", "-v", NONE);
+	px.proc = kit_httptun(&opt, "-l", "-i", "-v", NONE);
 	kit_drop(opt.in);
 	kit_eof(inetd_client(c, c, 1));
-	kit_exits(px, 0);
+	kit_exits(px.proc, 0);
 	log_next(&at, &l);
 	assert_string_equal(l.status, "502");
 	log_is(&at, name_of(c), "-", kit_str("127.0.0.1:%u", tport), 200, 18,
 	    24);
 	/* without one there is no client to tell */
-	px = kit_httptun(NULL, "-l", "-i", "-v", NONE);
-	kit_eof(inetd_client(px->in, px->out, 1));
-	kit_exits(px, 0);
+	px.proc = kit_httptun(NULL, "-l", "-i", "-v", NONE);
+	kit_eof(inetd_client(px.proc->in, px.proc->out, 1));
+	kit_exits(px.proc, 0);
 	at = 0;
 	log_next(&at, &l);
 	assert_string_equal(l.client, "-");
@@ -2943,7 +2774,7 @@ socat(const char *linger, const char *options)
 	    "TCP-LISTEN:0,bind=127.0.0.1,fork",
 	    kit_str("EXEC:%s -l -i%s", kit_binary(), options), NONE);
 	kit_err_wait(p, says);
-	px_port = (unsigned)strtoul(strstr(kit_err(p), says) +
+	px.port = (unsigned)strtoul(strstr(kit_err(p), says) +
 	    sizeof(says) - 1, NULL, 10);
 	return p;
 }
@@ -2973,7 +2804,7 @@ inetd_under_socat(void **state)
 			c[k] = client();
 		for (k = 0; k < cases[i].clients; k++) {
 			/* socat ends its child when both have ended */
-			ends(inetd_client(c[k], c[k],
+			kit_ends(inetd_client(c[k], c[k],
 			    !cases[i].target_first || k % 2));
 			(void)close(c[k]);
 		}
@@ -3002,7 +2833,7 @@ activate(int a, int b, const char *n, const char *pid, const char *const *args)
 	argv[k] = NULL;
 	opt.in = a;
 	opt.out = b;
-	px = kit_startv(&opt, argv);
+	px.proc = kit_startv(&opt, argv);
 }
 
 static const char *const no_args[] = { NULL };
@@ -3018,30 +2849,31 @@ socket_activation(void **state)
 	a = kit_listen(AF_INET, &port);
 	b = kit_listen(AF_INET, &other);
 	/* who comes first waits there */
-	px_port = port;
+	px.port = port;
 	c = ask("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
 	activate(a, b, "2", "$$", no_args);
-	assert_int_equal(kit_listening(px, 0), port);
-	assert_int_equal(kit_listening(px, 1), other);
+	assert_int_equal(kit_listening(px.proc, 0), port);
+	assert_int_equal(kit_listening(px.proc, 1), other);
 	(void)kit_reply(c, 404);
 	(void)close(c);
 	rests();
-	kit_figure(px->pid, &px_idle);
+	kit_figure(px.proc->pid, &px.idle);
 	serves();
-	px_port = other;
+	px.port = other;
 	serves();
 	settles();
-	kit_err_is(px, kit_str("httptun: listening on 127.0.0.1 %u\n"
+	kit_err_is(px.proc, kit_str("httptun: listening on 127.0.0.1 %u\n"
 	    "httptun: listening on 127.0.0.1 %u\n", port, other));
-	send_signal(px->pid, SIGQUIT);
-	kit_exits(px, 0);
+	send_signal(px.proc->pid, SIGQUIT);
+	kit_exits(px.proc, 0);
 
 	/* and only one of them */
 	activate(a, b, "1", "$$", no_args);
-	assert_int_equal(kit_listening(px, 0), port);
-	px_port = port;
+	assert_int_equal(kit_listening(px.proc, 0), port);
+	px.port = port;
 	serves();
-	kit_err_is(px, kit_str("httptun: listening on 127.0.0.1 %u\n", port));
+	kit_err_is(px.proc, kit_str("httptun: listening on 127.0.0.1 %u\n",
+	    port));
 }
 
 /* What it is started as by the small parent is an error. */
@@ -3053,11 +2885,11 @@ not_activated(int a, int b, const char *n, const char *pid,
 
 	kit_note("LISTEN_FDS=%s LISTEN_PID=%s", n, pid);
 	activate(a, b, n, pid, args);
-	kit_exits(px, status);
-	err = kit_err(px);
+	kit_exits(px.proc, status);
+	err = kit_err(px.proc);
 	if (*err == '\0' || strstr(err, "listening on") != NULL)
 		kit_fail("no word of what is wrong");
-	kit_done(px);
+	kit_done(px.proc);
 }
 
 static void
@@ -3081,10 +2913,10 @@ wrong_activation(void **state)
 	not_activated(a, b, "0", "$$", no_args, 2);
 	not_activated(a, b, "", "$$", no_args, 2);
 	activate(a, b, "1", "1", own);
-	px_port = kit_listening(px, 0);
-	assert_int_not_equal(px_port, port);
+	px.port = kit_listening(px.proc, 0);
+	assert_int_not_equal(px.port, port);
 	serves();
-	kit_done(px);
+	kit_done(px.proc);
 
 	/* who passes it may have opened it to all */
 	all = listen_at(AF_INET, "0.0.0.0", 0);
@@ -3092,8 +2924,8 @@ wrong_activation(void **state)
 	not_activated(all, b, "1", "$$", denying, 2);
 	not_activated(a, all, "2", "$$", no_args, 2);
 	activate(all, b, "1", "$$", any);
-	assert_int_equal(kit_listening(px, 0), port_of(all));
-	px_port = port_of(all);
+	assert_int_equal(kit_listening(px.proc, 0), port_of(all));
+	px.port = port_of(all);
 	serves();
 }
 
@@ -3110,13 +2942,13 @@ activated_by_something_else(void **state)
 	c = kit_connect(AF_INET, port);
 	(void)kit_accept(a);
 	activate(nul, a, "1", "$$", no_args);
-	assert_true(kit_wait(px) > 0);
+	assert_true(kit_wait(px.proc) > 0);
 	activate(a, nul, "2", "$$", no_args);
-	assert_true(kit_wait(px) > 0);
+	assert_true(kit_wait(px.proc) > 0);
 	activate(c, nul, "1", "$$", no_args);
-	assert_true(kit_wait(px) > 0);
+	assert_true(kit_wait(px.proc) > 0);
 	activate(a, nul, "500", "$$", no_args);
-	assert_true(kit_wait(px) > 0);
+	assert_true(kit_wait(px.proc) > 0);
 }
 
 /* IPv4 clients of a socket for both families have mapped addresses. */
@@ -3131,7 +2963,7 @@ mapped_clients(void **state)
 	struct sockaddr_in6 s6 = { .sin6_family = AF_INET6 };
 
 	(void)state;
-	if (!has_ipv6())
+	if (!kit_has_ipv6())
 		skip();
 	target();
 	nul = open("/dev/null", O_RDWR);
@@ -3140,16 +2972,16 @@ mapped_clients(void **state)
 	assert_int_equal(bind(fd, (struct sockaddr *)&s6, sizeof(s6)), 0);
 	assert_int_equal(listen(fd, 16), 0);
 	activate(fd, nul, "1", "$$", none);
-	px_port = kit_listening(px, 0);
+	px.port = kit_listening(px.proc, 0);
 	tries(client(), "-127.0.0.1:P", -1);
-	kit_err_wait(px, "rule -c !127.0.0.0/8");
-	kit_done(px);
+	kit_err_wait(px.proc, "rule -c !127.0.0.0/8");
+	kit_done(px.proc);
 	activate(fd, nul, "1", "$$", some);
-	px_port = kit_listening(px, 0);
+	px.port = kit_listening(px.proc, 0);
 	tries(client(), "+127.0.0.1:P", -1);
 	/* and it is on this machine */
-	kit_err_wait(px, "Z 127.0.0.1:");
-	tries(kit_connect(AF_INET6, px_port), "-127.0.0.1:P", -1);
+	kit_err_wait(px.proc, "Z 127.0.0.1:");
+	tries(kit_connect(AF_INET6, px.port), "-127.0.0.1:P", -1);
 }
 
 

@@ -1009,6 +1009,22 @@ test_head_lists(void **state)
 }
 
 static void
+test_head_method(void **state)
+{
+	struct head h;
+
+	(void)state;
+	head_of(&h, "CONNECT a:1 HTTP/1.1\r\n\r\n");
+	assert_int_equal(head_method(&h, "CONNECT"), 1);
+	assert_int_equal(head_method(&h, "connect"), 0);
+	assert_int_equal(head_method(&h, "CONNEC"), 0);
+	assert_int_equal(head_method(&h, "CONNECTX"), 0);
+	assert_int_equal(head_method(&h, ""), 0);
+	head_of(&h, "connect a:1 HTTP/1.1\r\n\r\n");
+	assert_int_equal(head_method(&h, "CONNECT"), 0);
+}
+
+static void
 test_head_persists(void **state)
 {
 	static const struct { const char *text; int want; } rows[] = {
@@ -1214,7 +1230,7 @@ test_framing_reply(void **state)
 		{ "HTTP/1.1 407 N", CL "18446744073709551621\r\n", BAD, 0 },
 		{ "HTTP/1.1 407 N", TE "chunked\r\n", CHUNKED, 0 },	/* 4 */
 		{ "HTTP/1.1 407 N", TE "CHUNKED\r\n", CHUNKED, 0 },
-		{ "HTTP/1.1 407 N", TE "gzip\r\n", CLOSE, 0 },
+		{ "HTTP/1.1 407 N", TE "gzip\r\n", CLOSE | BAD, 0 },
 		{ "HTTP/1.1 407 N", TE "gzip, chunked\r\n", CHUNKED | BAD, 0 },
 		{ "HTTP/1.1 407 N", TE "chunked, gzip\r\n", CLOSE | BAD, 0 },
 		{ "HTTP/1.1 407 N", TE "chunked\r\n" TE "chunked\r\n",
@@ -1451,6 +1467,189 @@ test_chunked_endless(void **state)
 			fail_msg("%zu bytes of '%s' behind '%s'", n,
 			    show(rows[i].piece, strlen(rows[i].piece)),
 			    show(rows[i].begin, strlen(rows[i].begin)));
+	}
+}
+
+/* ---- codecs ------------------------------------------------------------ */
+
+static void
+check_message(enum framing in, uint64_t left, const char *text,
+    const char *want, int open_ended)
+{
+	struct message m;
+	size_t n = strlen(text), cut, pos, piece, len;
+	unsigned char *p;
+	char out[64];
+	int over;
+	ssize_t r;
+
+	for (cut = 0; cut <= n; cut++) {
+		memset(&m, 0, sizeof(m));
+		m.in = in;
+		m.left = left;
+		assert_int_equal(message_codec.open_ended(&m), open_ended);
+		over = 0;
+		len = 0;
+		/* In two pieces; nothing comes behind the last byte. */
+		for (pos = 0; pos < n && !over; pos += piece) {
+			piece = pos == 0 && cut > 0 ? cut : n - pos;
+			p = (unsigned char *)at_end(text + pos, piece);
+			r = message_codec.decode(&m, p, piece, &over);
+			if (r < 0 || (size_t)r > piece)
+				fail_msg("<<%s>> cut at %zu: %zd", text, cut,
+				    r);
+			memcpy(out + len, p, (size_t)r);
+			len += (size_t)r;
+		}
+		out[len] = '\0';
+		if (strcmp(out, want) != 0 || over == open_ended)
+			fail_msg("<<%s>> cut at %zu: '%s', over %d", text,
+			    cut, out, over);
+	}
+}
+
+static void
+test_message_decode(void **state)
+{
+	struct message m;
+	int over = 0;
+
+	(void)state;
+	check_message(BODY_LENGTH, 5, "12345", "12345", 0);
+	check_message(BODY_LENGTH, 5, "12345678", "12345", 0);
+	check_message(BODY_CLOSE, 0, "12345", "12345", 1);
+	check_message(BODY_CHUNKED, 0, "5\r\n12345\r\n1;x\r\n6\r\n"
+	    "0\r\nA: b\r\n\r\n", "123456", 0);
+	check_message(BODY_CHUNKED, 0, "1\r\n6\r\n0\r\n\r\n1\r\n7\r\n",
+	    "6", 0);
+	check_message(BODY_NONE, 0, "12345", "", 0);
+	memset(&m, 0, sizeof(m));
+	m.in = BODY_CHUNKED;
+	assert_int_equal(message_codec.decode(&m,
+	    (unsigned char *)at_end("x\r\n", 3), 3, &over), -1);
+}
+
+/* In place, with no more than MARGIN around it. */
+static void
+test_message_encode(void **state)
+{
+	static const struct { size_t n; const char *size; } rows[] = {
+		{ 1, "1\r\n" }, { 9, "9\r\n" }, { 10, "a\r\n" },
+		{ 255, "ff\r\n" }, { 4096, "1000\r\n" },
+		{ 60000, "ea60\r\n" },
+	};
+	static char body[60000];
+	struct message m;
+	unsigned char *p, *q;
+	size_t i, k, n, low;
+
+	(void)state;
+	memset(&m, 0, sizeof(m));
+	for (i = 0; i < sizeof(body); i++)
+		body[i] = (char)(i % 251);
+	for (i = 0; i < 2 * COUNT(rows); i++) {
+		n = rows[i / 2].n;
+		k = strlen(rows[i / 2].size);
+		low = i % 2;		/* the margin that has to do */
+		m.chunks_out = 1;
+		p = (unsigned char *)(low ? at_start(NULL, 0) + MARGIN :
+		    at_end(NULL, n + MARGIN));
+		memcpy(p, body, n);
+		q = message_codec.encode(&m, p, &n);
+		assert_int_equal(n, k + rows[i / 2].n + 2);
+		assert_memory_equal(q, rows[i / 2].size, k);
+		assert_memory_equal(q + k, body, rows[i / 2].n);
+		assert_memory_equal(q + n - 2, "\r\n", 2);
+		/* Without chunks it is left as it is. */
+		m.chunks_out = 0;
+		n = rows[i / 2].n;
+		assert_ptr_equal(message_codec.encode(&m, p, &n), p);
+		assert_int_equal(n, rows[i / 2].n);
+	}
+}
+
+static void
+test_message_last(void **state)
+{
+	unsigned char *p = (unsigned char *)at_end(NULL, MARGIN);
+	struct message m;
+
+	(void)state;
+	memset(&m, 0, sizeof(m));
+	assert_int_equal(message_codec.last(&m, p), 0);
+	m.chunks_out = 1;
+	assert_int_equal(message_codec.last(&m, p), 5);
+	assert_memory_equal(p, "0\r\n\r\n", 5);
+}
+
+static void
+check_pass(const char *text, const char *want)
+{
+	struct buf b = { NULL, 0, 0, 0 };
+	struct head h;
+
+	head_of(&h, text);
+	assert_int_equal(buf_put(&b, ">", 1), 0);
+	assert_int_equal(head_pass(&b, &h), 0);
+	if (b.len != strlen(want) + 1 ||
+	    memcmp(b.p + b.off + 1, want, b.len - 1) != 0)
+		fail_msg("%s", show(b.p + b.off, b.len));
+	buf_free(&b);
+}
+
+#define VIA	"Via: 1.1 httptun\r\n"
+
+static void
+test_head_pass(void **state)
+{
+	(void)state;
+	check_pass(LINE "\r\n", VIA);
+	check_pass("GET / HTTP/1.0\r\n\r\n", "Via: 1.0 httptun\r\n");
+	check_pass(LINE "A: b\r\na:  c \r\nX:\r\n\r\n",
+	    "A: b\r\na: c\r\nX: \r\n" VIA);
+	check_pass(LINE "Via: 1.1 x\r\nAuthorization: y\r\n\r\n",
+	    "Via: 1.1 x\r\nAuthorization: y\r\n" VIA);
+	/* RFC 9110, 7.6.1, and what is written anew */
+	check_pass(LINE "Host: a\r\nconnection: close\r\nKeep-Alive: 5\r\n"
+	    "Proxy-Authenticate: x\r\nPROXY-AUTHORIZATION: x\r\n"
+	    "Proxy-Connection: x\r\nTE: x\r\nTrailer: x\r\n"
+	    "Transfer-Encoding: chunked\r\nUpgrade: x\r\nA: b\r\n\r\n",
+	    "A: b\r\n" VIA);
+	check_pass(LINE "A: b\r\nConnection: x, a ,C\r\nc: d\r\nAA: b\r\n"
+	    "X: e\r\nConnection: aA\r\n\r\n", VIA);
+	/* What it is measured by cannot be taken away, nor be two. */
+	check_pass(LINE "Connection: content-length\r\n" CL "5\r\n\r\n",
+	    CL "5\r\n" VIA);
+	check_pass(LINE CL "5\r\n" TE "chunked\r\n\r\n", VIA);
+	check_pass("HTTP/1.1 200 O\r\n" CL "5\r\n" CL "5\r\n\r\n",
+	    CL "5\r\n" VIA);
+	check_pass(LINE CL "5, 5\r\n\r\n", VIA);
+	/* A folded line is passed on as one (RFC 9112, 5.2). */
+	check_pass("HTTP/1.1 200 O\r\nA: b\r\n c\r\n\r\n", "A: b   c\r\n"
+	    VIA);
+	check_pass("HTTP/1.1 200 O\r\nA: b\rX: c\r\n\r\n",
+	    "A: b X: c\r\n" VIA);
+}
+
+static void
+test_head_pass_status(void **state)
+{
+	static const struct { const char *text, *want; } rows[] = {
+		{ "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\n" },
+		{ "HTTP/1.0 404\n\n", "HTTP/1.1 404 \r\n" },
+		{ "HTTP/1.1 299 a\rb\xe9\r\n\r\n", "HTTP/1.1 299 a b\xe9\r\n" },
+	};
+	struct buf b = { NULL, 0, 0, 0 };
+	struct head h;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		head_of(&h, rows[i].text);
+		assert_int_equal(head_pass_status(&b, &h), 0);
+		assert_int_equal(b.len, strlen(rows[i].want));
+		assert_memory_equal(b.p + b.off, rows[i].want, b.len);
+		buf_free(&b);
 	}
 }
 
@@ -1737,6 +1936,66 @@ test_url_split_scheme(void **state)
 	assert_true(same(u.user, "u"));
 	assert_true(same(u.pass, "p://q"));
 	assert_true(same(u.host_port, "a"));
+}
+
+static void
+test_target_absolute(void **state)
+{
+	static const struct { const char *s; int want; } rows[] = {
+		{ "http://a/", 1 }, { "HTTPS://a", 1 }, { "ws://", 1 },
+		{ "a+b.c-1://x", 1 }, { "", 0 }, { "*", 0 }, { "/", 0 },
+		{ "/http://a", 0 }, { "a:80", 0 }, { "http", 0 },
+		{ "http:", 0 }, { "http:/", 0 }, { "http:/a/", 0 },
+		{ "://a", 0 }, { "a/b://c", 0 }, { "[::1]:80", 0 },
+	};
+	struct span t;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		t.n = strlen(rows[i].s);
+		t.p = at_end(rows[i].s, t.n);
+		if (target_absolute(t) != rows[i].want)
+			fail_msg("'%s'", rows[i].s);
+	}
+}
+
+static void
+test_target_split(void **state)
+{
+	static const struct {
+		const char *s, *authority, *path;	/* NULL: an error */
+	} rows[] = {
+		{ "http://a/", "a", "/" },
+		{ "HTTP://a:80/b?c", "a:80", "/b?c" },
+		{ "http://a", "a", "" }, { "http://a?b", "a", "?b" },
+		{ "http://a?b/c@d", "a", "?b/c@d" },
+		{ "http://[::1]:8/x", "[::1]:8", "/x" },
+		{ "http://a/b@c", "a", "/b@c" }, { "http://a//b", "a", "//b" },
+		{ "http://", "", "" }, { "http:///", "", "/" },
+		{ "", NULL, NULL }, { "/", NULL, NULL }, { "*", NULL, NULL },
+		{ "http:/a", NULL, NULL }, { "http:", NULL, NULL },
+		{ "http:/", NULL, NULL }, { "https://a/", NULL, NULL },
+		{ "ftp://a/", NULL, NULL }, { "http://u@a/", NULL, NULL },
+		{ "http://u:p@a/", NULL, NULL }, { "http://@a/", NULL, NULL },
+		{ "http://a/#b", NULL, NULL }, { "http://a#b", NULL, NULL },
+		{ "http://a?#", NULL, NULL },
+	};
+	struct span t, authority, path;
+	const char *wrong;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		t.n = strlen(rows[i].s);
+		t.p = at_end(rows[i].s, t.n);
+		wrong = target_split(t, &authority, &path);
+		if ((wrong == NULL) != (rows[i].path != NULL) ||
+		    (wrong == NULL && (!same(authority, rows[i].authority) ||
+		    !same(path, rows[i].path))))
+			fail_msg("'%s': %s", rows[i].s, wrong != NULL ?
+			    wrong : "split at another place");
+	}
 }
 
 static void
@@ -2360,6 +2619,7 @@ main(void)
 		cmocka_unit_test(test_reply_limit),
 		cmocka_unit_test(test_head_field),
 		cmocka_unit_test(test_head_lists),
+		cmocka_unit_test(test_head_method),
 		cmocka_unit_test(test_head_persists),
 		cmocka_unit_test(test_field_valid),
 		cmocka_unit_test(test_framing_request),
@@ -2369,12 +2629,19 @@ main(void)
 		cmocka_unit_test(test_chunked_bad),
 		cmocka_unit_test(test_chunked_bytes),
 		cmocka_unit_test(test_chunked_endless),
+		cmocka_unit_test(test_message_decode),
+		cmocka_unit_test(test_message_encode),
+		cmocka_unit_test(test_message_last),
+		cmocka_unit_test(test_head_pass),
+		cmocka_unit_test(test_head_pass_status),
 		cmocka_unit_test(test_host_parse),
 		cmocka_unit_test(test_host_length),
 		cmocka_unit_test(test_authority_parse),
 		cmocka_unit_test(test_authority_format),
 		cmocka_unit_test(test_url_split),
 		cmocka_unit_test(test_url_split_scheme),
+		cmocka_unit_test(test_target_absolute),
+		cmocka_unit_test(test_target_split),
 		cmocka_unit_test(test_percent_decode),
 		cmocka_unit_test(test_base64),
 		cmocka_unit_test(test_base64_all),

@@ -1851,6 +1851,28 @@ dial_fails(enum dial_error error, int code)
 		    (int)dialed.error, dialed.code, strerror(dialed.code));
 }
 
+/* A leg of a tunnel: it never blocks, is for us only, sends at once. */
+static void
+leg(int fd)
+{
+	static const struct { int level, option; } on[] = {
+		{ IPPROTO_TCP, TCP_NODELAY }, { SOL_SOCKET, SO_KEEPALIVE },
+	};
+	socklen_t len;
+	size_t i;
+	int v;
+
+	assert_int_not_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+	assert_int_not_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+	for (i = 0; i < COUNT(on); i++) {
+		v = 0;
+		len = sizeof(v);
+		ok(getsockopt(fd, on[i].level, on[i].option, &v, &len) == 0,
+		    "getsockopt");
+		assert_int_not_equal(v, 0);
+	}
+}
+
 /* It is connected to this listening socket. */
 static void
 dial_succeeds(int lfd)
@@ -1862,8 +1884,7 @@ dial_succeeds(int lfd)
 	assert_int_equal(dialed.error, DIAL_OK);
 	assert_int_equal(dialed.code, 0);
 	assert_int_equal(slots_top, 0);
-	assert_int_not_equal(fcntl(dialed.fd, F_GETFL) & O_NONBLOCK, 0);
-	assert_int_not_equal(fcntl(dialed.fd, F_GETFD) & FD_CLOEXEC, 0);
+	leg(dialed.fd);
 	ok((fd = accept(lfd, NULL, NULL)) != -1, "accept");
 	nonblocking(fd);
 	put(dialed.fd, "it is");
@@ -1890,6 +1911,30 @@ test_dial_literal(void **state)
 	reach.literals = 1;
 	dial("127.1", addr_port(&a));
 	dial_succeeds(fd);
+	close(fd);
+}
+
+static void
+test_dial_source(void **state)
+{
+	union addr a, peer;
+	socklen_t len = sizeof(peer);
+	int fd = listening(&a, 5), c;
+
+	(void)state;
+	reach.source = addr("127.0.0.3");
+	dial("127.0.0.1", addr_port(&a));
+	until(&dialed.done, 1, "done");
+	loop_sweep();
+	if (dialed.code == EADDRNOTAVAIL) {
+		print_message("no 127.0.0.3 here\n");
+		close(fd);
+		skip();
+	}
+	ok((c = accept(fd, &peer.sa, &len)) != -1, "accept");
+	assert_int_equal(addr_same_host(&peer, &reach.source), 1);
+	close(c);
+	close(dialed.fd);
 	close(fd);
 }
 
@@ -2036,7 +2081,7 @@ static void
 test_lookup(void **state)
 {
 	static const char *const addrs[] = {
-		"127.0.0.2", "127.0.0.3", "127.0.0.1"
+		"127.0.0.2", "127.0.0.3", "::1", "127.0.0.1"
 	};
 	union addr a;
 	int fd = listening(&a, 5);
@@ -2046,11 +2091,17 @@ test_lookup(void **state)
 	helper_open();
 	d = dial("host.example", addr_port(&a));
 	assert_int_equal(dial_looking(d), 1);
+	assert_int_not_equal(fcntl(d->lookup, F_GETFD) & FD_CLOEXEC, 0);
 	turn(0);
 	assert_int_equal(dialed.done, 0);
-	answer(question("host.example", AF_UNSPEC), 0, addrs, 3);
+	answer(question("host.example", AF_UNSPEC), 0, addrs, 4);
+	turn(0);
+	/* Families take turns (RFC 8305, 4). */
+	assert_int_equal(dialed.asked, 4);
+	assert_int_equal(d->n, 4);
+	assert_int_equal(d->addr[1].sa.sa_family, AF_INET6);
+	assert_int_equal(dial_looking(d), 0);
 	dial_succeeds(fd);
-	assert_int_equal(dialed.asked, 3);
 
 	reach.family = AF_INET;
 	dial("host.example", addr_port(&a));
@@ -2245,13 +2296,11 @@ test_dial_next(void **state)
 
 /* The real helper: it answers, and is gone when we close its pipe. */
 static void
-test_lookup_helper(void **state)
+helper_lives(void)
 {
 	union addr a;
 	int fd = listening(&a, 5), code;
 
-	(void)state;
-	assert_int_equal(lookup_init(), 0);
 	dial("localhost", addr_port(&a));
 	until(&dialed.done, 1, "done");
 	loop_sweep();
@@ -2265,9 +2314,23 @@ test_lookup_helper(void **state)
 	close(fd);
 	close(helper_sock);
 	close(helper_life);
-	helper_sock = -1;
+	helper_sock = helper_life = -1;
 	ok(waitpid(helper_pid, &code, 0) == helper_pid, "waitpid");
 	assert_true(WIFEXITED(code) && WEXITSTATUS(code) == 0);
+	helper_pid = -1;
+}
+
+static void
+test_lookup_helper(void **state)
+{
+	(void)state;
+	assert_int_equal(lookup_init(), 0);
+	helper_lives();
+	helper_lives();			/* it starts when it is needed */
+	/* One that died is replaced by the next question. */
+	helper_open();
+	close(helper);
+	helper_lives();
 }
 
 /* ---- listening --------------------------------------------------------- */
@@ -2427,10 +2490,7 @@ test_listener(void **state)
 	assert_int_equal(addr_port(&accepted_peer), addr_port(&real));
 	assert_int_equal(addr_same_host(&accepted_peer, &real), 1);
 	for (i = 0; i < 3; i++) {
-		assert_int_not_equal(fcntl(accepted_fd[i], F_GETFL) &
-		    O_NONBLOCK, 0);
-		assert_int_not_equal(fcntl(accepted_fd[i], F_GETFD) &
-		    FD_CLOEXEC, 0);
+		leg(accepted_fd[i]);
 		close(fds[i]);
 		close(accepted_fd[i]);
 	}
@@ -2523,6 +2583,7 @@ main(void)
 		TEST(test_stdio_epipe),
 		TEST(test_stdio_socket),
 		TEST(test_dial_literal),
+		TEST(test_dial_source),
 		TEST(test_dial_fails),
 		TEST(test_dial_cancel),
 		TEST(test_dial_interleave),
