@@ -20,11 +20,19 @@
  * stderr and exit status are looked at.
  */
 
+#define _POSIX_C_SOURCE 200809L
+
+#include <stdlib.h>
+#include <unistd.h>
+
 int	httptun_main(int, char **);
 
+/* A child has nothing to write or to look for when it ends. */
+#define exit	_exit
 #define main	httptun_main
 #include "../httptun.c"
 #undef main
+#undef exit
 
 #include <sys/wait.h>
 #include <setjmp.h>
@@ -435,10 +443,11 @@ struct allow_row {
 static void
 targets_are(const char *rules)
 {
-	char text[256], *s;
+	static char text[256];		/* a rule keeps what was written */
+	char *s;
 
-	snprintf(text, sizeof(text), "%s", rules);
 	rules_free(&opt.targets);
+	snprintf(text, sizeof(text), "%s", rules);
 	for (s = strtok(text, " "); s != NULL; s = strtok(NULL, " "))
 		rule_add(&opt.targets, s, 't');
 }
@@ -627,9 +636,10 @@ test_client_allowed(void **state)
 		{ "0.0.0.0/0", "127.0.0.1", 1 }, { "any", "127.0.0.1", 1 },
 		{ "192.0.2.0/24", "127.0.0.1", 0 },
 	};
-	char text[128], *s;
+	static char text[128];
 	union addr a;
 	size_t i;
+	char *s;
 
 	(void)state;
 	for (i = 0; i < COUNT(rows); i++) {
