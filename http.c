@@ -17,7 +17,7 @@
 /*
  * Bytes and meaning: what HTTP's messages say and how they are written.
  * Nothing here knows a descriptor, a clock or stderr; all of it is tested in
- * memory (tests/http.c).
+ * memory (tests/unit_http.c).
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -41,6 +41,10 @@ buf_room(struct buf *b, size_t n)
 	unsigned char *p;
 	size_t cap;
 
+	if (n > INT32_MAX || b->len + n > INT32_MAX) {
+		errno = ENOMEM;
+		return -1;
+	}
 	if (b->off + b->len + n <= b->cap && b->cap > 0)
 		return 0;
 	if (b->off > 0) {
@@ -49,10 +53,6 @@ buf_room(struct buf *b, size_t n)
 	}
 	if (b->len + n <= b->cap && b->cap > 0)
 		return 0;
-	if (n > INT32_MAX || b->len + n > INT32_MAX) {
-		errno = ENOMEM;
-		return -1;
-	}
 	for (cap = b->cap > 0 ? b->cap : 128; cap < b->len + n; cap *= 2)
 		;
 	if ((p = realloc(b->p, cap)) == NULL)

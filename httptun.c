@@ -472,24 +472,32 @@ rules_open(const struct rule *r)
 	return 0;
 }
 
-/* Whether name (n bytes) fits the pattern; "*" matches dots too. */
+/*
+ * Whether name (n bytes) fits the pattern; "*" matches dots too.  Only the
+ * last star is ever widened: the name is a client's, and must cost no more.
+ */
 static int
 name_match(const char *pattern, const char *name, size_t n)
 {
-	for (; *pattern != '*'; pattern++, name++, n--) {
-		if (n == 0)
-			return *pattern == '\0';
-		if (strncasecmp(pattern, name, 1) != 0)
+	const char *star = NULL;
+	size_t i = 0, from = 0;
+
+	while (i < n) {
+		if (*pattern == '*') {
+			star = ++pattern;
+			from = i;
+		} else if (strncasecmp(pattern, name + i, 1) == 0) {
+			pattern++;
+			i++;
+		} else if (star != NULL) {
+			pattern = star;
+			i = ++from;
+		} else
 			return 0;
 	}
 	while (*pattern == '*')
 		pattern++;
-	for (;; name++, n--) {
-		if (name_match(pattern, name, n))
-			return 1;
-		if (n == 0)
-			return 0;
-	}
+	return *pattern == '\0';
 }
 
 static int

@@ -242,7 +242,7 @@ struct url {
 	struct span	 scheme, user, pass, host_port, path;
 };
 
-/* Splits only; the last @ before the path ends the userinfo. */
+/* Splits only; the last @ ends the userinfo. */
 void	url_split(struct url *, const char *);
 /*
  * Splits an http:// request-target (RFC 9112, 3.2.2) into its authority and

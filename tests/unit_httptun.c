@@ -310,6 +310,26 @@ test_name_match(void **state)
 	assert_int_equal(name_match("a*", "abc", 0), 0);
 }
 
+static void
+child_stars(char *arg)
+{
+	char name[HOST_MAX];
+
+	alarm(5);
+	memset(name, '-', sizeof(name));
+	if (name_match(arg, name, sizeof(name)))
+		say("", "it fits");
+}
+
+/* A client chooses the name: no rule may make that costly. */
+static void
+test_name_match_stars(void **state)
+{
+	(void)state;
+	takes(child_stars, "*-*-*-*-*-*-*-*.example");
+	takes(child_stars, "*-*-*-*-*-*-*-*-*-*-*-*-*-*-*-x");
+}
+
 /* A rule as text: "!", its name or its address/bits, and its ports. */
 static const char *
 rule_text(const struct rule *r)
@@ -653,6 +673,29 @@ test_client_allowed(void **state)
 	}
 }
 
+/* Of a no the log says which rule it was, as the user wrote it. */
+static void
+test_rules_why(void **state)
+{
+	static char client[] = "!192.0.2.0/24";
+	char why[WHY_MAX] = "";
+	union addr a;
+
+	(void)state;
+	assert_int_equal(addr_literal(&a, "192.0.2.1", 9), 0);
+	targets_are("!b.example !*.example:22");
+	assert_int_equal(target_allowed("a.example", 22, &a, 0, why), 0);
+	assert_non_null(strstr(why, "-t !*.example:22"));
+	why[0] = '\0';
+	targets_are("b.example");
+	assert_int_equal(target_allowed("a.example", 22, &a, 0, why), 0);
+	assert_int_not_equal(why[0], '\0');
+	assert_null(strstr(why, "b.example"));
+	opt_c(client);
+	assert_int_equal(client_allowed(&a, why), 0);
+	assert_non_null(strstr(why, "-c !192.0.2.0/24"));
+}
+
 static void
 test_rules_open(void **state)
 {
@@ -911,6 +954,17 @@ test_hop_parse_long(void **state)
 	hop_free(h);
 	memset(arg, 'u', sizeof(arg));
 	strcpy(arg + CRED_MAX + 1, ":p@a");
+	assert_non_null(hop_parse(h, arg));
+	hop_free(h);
+	memset(arg, 'p', sizeof(arg));
+	memcpy(arg, "u:", 2);
+	strcpy(arg + 2 + CRED_MAX, "@a");
+	assert_null(hop_parse(h, arg));
+	assert_int_equal(strlen(h->pass), CRED_MAX);
+	hop_free(h);
+	memset(arg, 'p', sizeof(arg));
+	memcpy(arg, "u:", 2);
+	strcpy(arg + 3 + CRED_MAX, "@a");
 	assert_non_null(hop_parse(h, arg));
 	hop_free(h);
 }
@@ -1607,7 +1661,38 @@ test_opt_numbers(void **state)
 	for (i = 0; i < COUNT(bad); i++) {
 		ends(opt_w, bad[i], 2, "-w: ");
 		ends(opt_I, bad[i], 2, "-I: ");
+		ends(opt_j, bad[i], 2, "-j: ");
 	}
+}
+
+static void
+test_opt_set(void **state)
+{
+	static char rule[] = "10.0.0.0/8", user[] = "joe", one[] = "1",
+	    file[] = "f";
+
+	(void)state;
+	opt_4(NULL);
+	assert_int_equal(reach.family, AF_INET);
+	opt_6(NULL);
+	assert_int_equal(reach.family, AF_INET6);
+	opt_c(rule);
+	assert_non_null(opt.clients);
+	assert_null(opt.targets);
+	opt_t(rule);
+	opt_t(rule);
+	assert_non_null(opt.targets->next);
+	assert_null(opt.clients->next);
+	opt_P(user);
+	assert_ptr_equal(opt.user, user);
+	opt_a(file);
+	assert_ptr_equal(opt.cred_file, file);
+	opt_w(one);
+	assert_int_equal(opt.wait, 1);
+	opt_I(one);
+	assert_int_equal(opt.idle, 1);
+	opt_j(one);
+	assert_int_equal(opt.workers, 1);
 }
 
 static void
@@ -1742,12 +1827,14 @@ main(void)
 		TEST(test_say_head),
 		TEST(test_ports),
 		TEST(test_name_match),
+		TEST(test_name_match_stars),
 		TEST(test_rule_parse),
 		TEST(test_rule_parse_client),
 		TEST(test_rule_parse_brackets),
 		TEST(test_rules),
 		TEST(test_rules_guarded),
 		TEST(test_client_allowed),
+		TEST(test_rules_why),
 		TEST(test_rules_open),
 		TEST(test_rule_add),
 		TEST(test_request_judge),
@@ -1777,6 +1864,7 @@ main(void)
 		TEST(test_opt_H),
 		TEST(test_opt_H_bad),
 		TEST(test_opt_numbers),
+		TEST(test_opt_set),
 		TEST(test_opt_words),
 		TEST(test_opt_host),
 		TEST(test_log_word),
