@@ -83,6 +83,7 @@
 #define COLD_MS		250	/* a quiet descriptor becomes a cold one */
 #define GLANCE_MS	10	/* how often cold ones are looked at */
 #define REST_MS		1000	/* a listener's rest when out of descriptors */
+#define ROOMY_MS	60000	/* with room until "full" is said again */
 #define ADDRS_MAX	32	/* addresses tried of one name */
 #define LOOKUPS_MAX	32	/* look-ups at once */
 #define LOOKUP_RETRY_MS	50	/* when the helper's queue is full */

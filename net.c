@@ -2007,6 +2007,14 @@ worker_fork(int number)
 	return -1;
 }
 
+/* There was room for long enough to say the next time that there is none. */
+static void
+crew_roomy(void *arg)
+{
+	(void)arg;
+	crew_full = 0;
+}
+
 /*
  * Makes the right number of workers accept: asks one that was to leave to
  * stay, forks one, or lets the last ones go that are too many.
@@ -2014,7 +2022,8 @@ worker_fork(int number)
 static void
 crew_balance(void *arg)
 {
-	int i, n = 0;
+	static struct timer roomy;
+	int i, n = 0, error;
 
 	(void)arg;
 	if (crew_draining)
@@ -2039,11 +2048,14 @@ crew_balance(void *arg)
 				break;
 			n++;
 		}
-	if (n >= crew->min)
-		crew_full = 0;
-	else if (n == 0 && !crew_full) {
+	error = errno;
+	if (n > 0 && crew_full && roomy.next == NULL)
+		timer_set(&roomy, ROOMY_MS, crew_roomy, NULL);
+	else if (n == 0) {
+		timer_stop(&roomy);
+		if (!crew_full)
+			crew->full(i < WORKERS_MAX ? error : 0);
 		crew_full = 1;
-		crew->full(i < WORKERS_MAX ? errno : 0);
 	}
 }
 
