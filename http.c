@@ -491,22 +491,30 @@ spans_equal(struct span a, struct span b)
 	return a.n == b.n && strncasecmp(a.p, b.p, a.n) == 0;
 }
 
+int
+list_next(struct span *rest, struct span *item)
+{
+	const char *p = rest->p, *end = p + rest->n, *comma;
+
+	if (rest->n == 0)
+		return 0;
+	comma = memchr(p, ',', rest->n);
+	*item = span_trim(p, comma != NULL ? comma : end);
+	rest->p = comma != NULL ? comma + 1 : end;
+	rest->n = (size_t)(end - rest->p);
+	return 1;
+}
+
 static int
 head_lists_span(const struct head *h, const char *name, struct span token)
 {
 	const struct field *f = NULL;
-	const char *p, *end, *comma;
+	struct span rest, item;
 
-	while ((f = head_field(h, name, f)) != NULL) {
-		end = f->value.p + f->value.n;
-		for (p = f->value.p; p < end; p = comma + 1) {
-			comma = memchr(p, ',', (size_t)(end - p));
-			if (comma == NULL)
-				comma = end;
-			if (spans_equal(span_trim(p, comma), token))
+	while ((f = head_field(h, name, f)) != NULL)
+		for (rest = f->value; list_next(&rest, &item); )
+			if (spans_equal(item, token))
 				return 1;
-		}
-	}
 	return 0;
 }
 
@@ -987,6 +995,90 @@ percent_decode(char *dst, size_t size, struct span s)
 	return (ssize_t)len;
 }
 
+/* ---- hashes ------------------------------------------------------------------- */
+
+/*
+ * FIPS 180-4's hashes (and MD5, RFC 1321) pad in one way and differ in the
+ * block function and in the order of the bytes.
+ */
+#define HASH_BLOCK	64
+
+static uint32_t
+rol(uint32_t v, unsigned n)
+{
+	return v << n | v >> (32 - n);
+}
+
+static uint32_t
+get32(const unsigned char *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 |
+	    (uint32_t)p[2] << 8 | p[3];
+}
+
+static void
+put32(unsigned char *p, uint32_t v)
+{
+	p[0] = (unsigned char)(v >> 24);
+	p[1] = (unsigned char)(v >> 16);
+	p[2] = (unsigned char)(v >> 8);
+	p[3] = (unsigned char)v;
+}
+
+static void
+sha1_block(uint32_t *h, const unsigned char *p)
+{
+	static const uint32_t k[] = {
+		0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6
+	};
+	uint32_t w[80], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4], f;
+	int t;
+
+	for (t = 0; t < 80; t++)
+		w[t] = t < 16 ? get32(p + 4 * t) :
+		    rol(w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16], 1);
+	for (t = 0; t < 80; t++) {
+		f = t < 20 ? (b & c) | (~b & d) :
+		    t >= 40 && t < 60 ? (b & c) | (b & d) | (c & d) :
+		    b ^ c ^ d;
+		f += rol(a, 5) + e + k[t / 20] + w[t];
+		e = d;
+		d = c;
+		c = rol(b, 30);
+		b = a;
+		a = f;
+	}
+	h[0] += a;
+	h[1] += b;
+	h[2] += c;
+	h[3] += d;
+	h[4] += e;
+}
+
+void
+sha1(unsigned char *dst, const void *p, size_t n)
+{
+	uint32_t h[] = {
+		0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0
+	};
+	const unsigned char *s = p;
+	unsigned char tail[2 * HASH_BLOCK];
+	size_t left, end, i;
+
+	for (left = n; left >= HASH_BLOCK; left -= HASH_BLOCK, s += HASH_BLOCK)
+		sha1_block(h, s);
+	end = left < HASH_BLOCK - 8 ? HASH_BLOCK : 2 * HASH_BLOCK;
+	memset(tail, 0, sizeof(tail));
+	memcpy(tail, s, left);
+	tail[left] = 0x80;
+	put32(tail + end - 8, (uint32_t)((uint64_t)n >> 29));
+	put32(tail + end - 4, (uint32_t)((uint64_t)n << 3));
+	for (i = 0; i < end; i += HASH_BLOCK)
+		sha1_block(h, tail + i);
+	for (i = 0; i < 5; i++)
+		put32(dst + 4 * i, h[i]);
+}
+
 /* ---- credentials (RFC 9110, 11; RFC 7617) ----------------------------------- */
 
 static const char base64_alphabet[] =
@@ -1169,19 +1261,313 @@ auth_basic_decode(struct span v, char *userpass)
 	return n;
 }
 
+/* ---- WebSocket (RFC 6455) --------------------------------------------------- */
+
+void
+ws_accept(char *dst, const char *key, size_t n)
+{
+	static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+	unsigned char text[WS_KEY + sizeof(guid)], hash[SHA1_LEN];
+
+	memcpy(text, key, n);
+	memcpy(text + n, guid, sizeof(guid) - 1);
+	sha1(hash, text, n + sizeof(guid) - 1);
+	base64_encode(dst, hash, sizeof(hash));
+}
+
+int
+ws_clean(const struct ws *w)
+{
+	return w->nhead == 0 && w->message == 0 && !w->ended && !w->closed &&
+	    !w->ponging;
+}
+
+/* n bytes, of which the first is the mask's phase-th (5.3). */
+static void
+ws_mask(unsigned char *p, size_t n, const unsigned char *key, unsigned phase)
+{
+	unsigned char k[8];
+	uint64_t mask, v;
+	size_t i;
+
+	for (i = 0; i < sizeof(k); i++)
+		k[i] = key[(phase + i) & 3];
+	memcpy(&mask, k, sizeof(mask));
+	for (; n >= sizeof(v); n -= sizeof(v), p += sizeof(v)) {
+		memcpy(&v, p, sizeof(v));
+		v ^= mask;
+		memcpy(p, &v, sizeof(v));
+	}
+	for (i = 0; i < n; i++)
+		p[i] ^= k[i];
+}
+
+unsigned char *
+ws_encode(const struct ws *w, int opcode, const unsigned char *key,
+    unsigned char *p, size_t *n)
+{
+	size_t len = *n, head = len < 126 ? 2 : len < 65536 ? 4 : 10, i;
+	size_t all = head + (w->client ? 4 : 0);
+	unsigned char *frame = p - all;
+
+	frame[0] = (unsigned char)(0x80 | opcode);
+	frame[1] = (unsigned char)(head == 2 ? len : head == 4 ? 126 : 127);
+	for (i = head - 1; i > 1; i--, len >>= 8)
+		frame[i] = (unsigned char)len;
+	if (w->client) {
+		frame[1] |= 0x80;
+		memcpy(frame + head, key, 4);
+		ws_mask(p, *n, key, 0);
+	}
+	*n += all;
+	return frame;
+}
+
+static int
+ws_fail(struct ws *w, unsigned code)
+{
+	w->code = code;
+	return -1;
+}
+
+/*
+ * A byte of a text (RFC 3629): utf8 is how many more bytes the character has,
+ * utf8_min the least value of the next one where that is not 0x80, for what
+ * is too long a form, or with the high bit off the greatest: surrogates and
+ * what is beyond U+10FFFF.
+ */
+static int
+utf8_byte(struct ws *w, unsigned c)
+{
+	if (w->utf8 > 0) {
+		unsigned lo = 0x80, hi = 0xbf;
+
+		if (w->utf8_min & 0x80)
+			lo = w->utf8_min;
+		else if (w->utf8_min != 0)
+			hi = w->utf8_min | 0x80U;
+		w->utf8_min = 0;
+		w->utf8--;
+		return c >= lo && c <= hi ? 0 : -1;
+	}
+	if (c < 0x80)
+		return 0;
+	if (c < 0xc2 || c > 0xf4)
+		return -1;
+	w->utf8 = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+	w->utf8_min = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 :
+	    c == 0xed ? 0x1f : c == 0xf4 ? 0x0f : 0;
+	return 0;
+}
+
+/* How long the head is, as far as its second byte tells (5.2). */
+static unsigned
+ws_head_len(const unsigned char *h)
+{
+	unsigned len = h[1] & 0x7f;
+
+	return 2U + (len == 126 ? 2 : len == 127 ? 8 : 0) +
+	    (h[1] & 0x80 ? 4 : 0);
+}
+
+/* The first two bytes alone tell most of what may not be. */
+static int
+ws_head_begin(struct ws *w)
+{
+	const unsigned char *h = w->head;
+	unsigned len = h[1] & 0x7f;
+
+	w->fin = (h[0] & 0x80) != 0;
+	w->opcode = h[0] & 0x0f;
+	w->masked = (h[1] & 0x80) != 0;
+	if (h[0] & 0x70 || w->masked == w->client)
+		return ws_fail(w, WS_PROTOCOL);
+	if (w->opcode >= WS_CLOSE)
+		return w->opcode <= WS_PONG && w->fin &&
+		    len <= WS_CONTROL_MAX ? 0 : ws_fail(w, WS_PROTOCOL);
+	if (w->opcode > WS_BINARY ||
+	    (w->opcode == WS_CONTINUATION) != (w->message != 0) ||
+	    (w->ended && w->opcode != WS_CONTINUATION))
+		return ws_fail(w, WS_PROTOCOL);
+	return 0;
+}
+
+/* The whole head is there. */
+static int
+ws_head_end(struct ws *w)
+{
+	const unsigned char *h = w->head;
+	unsigned len = h[1] & 0x7f, i, n = len == 127 ? 8 : 2;
+
+	w->left = len;
+	if (len >= 126) {
+		for (w->left = 0, i = 0; i < n; i++)
+			w->left = w->left << 8 | h[2 + i];
+		/* The shortest form only, and 63 bits. */
+		if (w->left < (n == 2 ? 126 : 65536) || w->left >> 63)
+			return ws_fail(w, WS_PROTOCOL);
+	}
+	if (w->left > WS_FRAME_MAX)
+		return ws_fail(w, WS_TOO_BIG);
+	if (w->masked)
+		memcpy(w->mask, h + w->nhead - 4, 4);
+	w->phase = 0;
+	if (w->opcode >= WS_CLOSE)
+		w->ncontrol = 0;
+	else if (w->opcode != WS_CONTINUATION) {
+		w->message = w->opcode;
+		w->nend = w->utf8 = w->utf8_min = 0;
+	}
+	return 0;
+}
+
+/* A byte of a frame's head.  1: it is complete. */
+static int
+ws_head_byte(struct ws *w, unsigned char c)
+{
+	w->head[w->nhead++] = c;
+	if (w->nhead < 2)
+		return 0;
+	if (w->nhead == 2 && ws_head_begin(w) == -1)
+		return -1;
+	if (w->nhead < ws_head_len(w->head))
+		return 0;
+	return ws_head_end(w) == -1 ? -1 : 1;
+}
+
+/* Codes that may come in a Close (7.4; 1012 to 1014 are registered). */
+static int
+ws_code_valid(unsigned code)
+{
+	return (code >= 1000 && code <= 1014 && (code < 1004 || code > 1006)) ||
+	    (code >= 3000 && code <= 4999);
+}
+
+static int
+ws_close_came(struct ws *w)
+{
+	unsigned code = WS_NO_CODE, i;
+
+	if (w->ncontrol == 1)
+		return ws_fail(w, WS_PROTOCOL);
+	if (w->ncontrol > 1) {
+		code = (unsigned)w->control[0] << 8 | w->control[1];
+		if (!ws_code_valid(code))
+			return ws_fail(w, WS_PROTOCOL);
+		w->utf8 = w->utf8_min = 0;
+		for (i = 2; i < w->ncontrol; i++)
+			if (utf8_byte(w, w->control[i]) == -1)
+				return ws_fail(w, WS_NOT_UTF8);
+		if (w->utf8 > 0)
+			return ws_fail(w, WS_NOT_UTF8);
+	}
+	w->closed = 1;
+	w->code = code;
+	return 0;
+}
+
+/* A frame is complete. */
+static int
+ws_frame_came(struct ws *w)
+{
+	w->nhead = 0;
+	switch (w->opcode) {
+	case WS_CLOSE:
+		return ws_close_came(w);
+	case WS_PING:
+		/* Only the last one has to be answered (5.5.3). */
+		memcpy(w->pong, w->control, w->ncontrol);
+		w->npong = w->ncontrol;
+		w->ponging = 1;
+		return 0;
+	case WS_PONG:
+		return 0;
+	default:
+		break;
+	}
+	if (!w->fin)
+		return 0;
+	if (w->message == WS_TEXT) {
+		if (w->utf8 > 0)
+			return ws_fail(w, WS_NOT_UTF8);
+		if (w->ends && w->nend != 3)
+			return ws_fail(w, WS_PROTOCOL);
+		w->ended = w->ends;
+	}
+	w->message = 0;
+	return 0;
+}
+
+/* Payload that is no data.  Returns how much of it is: none, or -1. */
+static ssize_t
+ws_words(struct ws *w, const unsigned char *p, size_t n)
+{
+	size_t i;
+
+	if (w->opcode >= WS_CLOSE) {
+		memcpy(w->control + w->ncontrol, p, n);
+		w->ncontrol = (unsigned char)(w->ncontrol + n);
+		return 0;
+	}
+	if (w->message == WS_BINARY)
+		return (ssize_t)n;
+	for (i = 0; i < n; i++) {
+		if (utf8_byte(w, p[i]) == -1)
+			return ws_fail(w, WS_NOT_UTF8);
+		if (w->ends && (w->nend > 2 || p[i] != "end"[w->nend++]))
+			return ws_fail(w, WS_PROTOCOL);
+	}
+	return w->ends ? 0 : (ssize_t)n;
+}
+
+ssize_t
+ws_decode(struct ws *w, unsigned char *p, size_t n)
+{
+	size_t in = 0, out = 0, k;
+	ssize_t data;
+	int r;
+
+	while (in < n && !w->closed) {
+		/* left is 0 until the head is complete */
+		if (w->left == 0) {
+			if ((r = ws_head_byte(w, p[in++])) == -1)
+				return -1;
+			if (r == 1 && w->left == 0 && ws_frame_came(w) == -1)
+				return -1;
+			continue;
+		}
+		k = n - in < w->left ? n - in : (size_t)w->left;
+		if (w->masked)
+			ws_mask(p + in, k, w->mask, w->phase);
+		w->phase += (unsigned)k & 3;
+		if ((data = ws_words(w, p + in, k)) == -1)
+			return -1;
+		if (data > 0 && in > out)
+			memmove(p + out, p + in, k);
+		out += (size_t)data;
+		in += k;
+		if ((w->left -= k) == 0 && ws_frame_came(w) == -1)
+			return -1;
+	}
+	return (ssize_t)out;
+}
+
 /* ---- replies ------------------------------------------------------------------ */
 
 static const struct {
 	int		 status;
 	const char	*reason;
 } reasons[] = {
+	{ 101, "Switching Protocols" },
 	{ 200, "OK" },
 	{ 400, "Bad Request" },
+	{ 401, "Unauthorized" },
 	{ 403, "Forbidden" },
 	{ 404, "Not Found" },
 	{ 407, "Proxy Authentication Required" },
 	{ 408, "Request Timeout" },
 	{ 414, "URI Too Long" },
+	{ 426, "Upgrade Required" },
 	{ 431, "Request Header Fields Too Large" },
 	{ 502, "Bad Gateway" },
 	{ 503, "Service Unavailable" },

@@ -40,7 +40,9 @@
 #define MODE_STDIO	1
 #define MODE_LOCAL	2
 #define MODE_LISTEN	4
-#define MODE_ALL	7
+#define MODE_EXIT	8
+#define MODE_ALL	15
+#define MODE_SERVE	(MODE_LISTEN | MODE_EXIT)
 
 #define NO_PORT		65536		/* sockets come from elsewhere */
 #define WHY_MAX		256		/* bytes of a reason in the log */
@@ -61,8 +63,14 @@ struct rule {
 	int		 letter;	/* 'c' or 't' */
 };
 
+/* How a hop is asked. */
+enum carriage { BY_CONNECT, BY_WS };
+
 struct hop {
 	struct hop	*next;
+	enum carriage	 carriage;
+	char		*arg;		/* as it was written, until parsed */
+	char		*path;		/* of its URL, with a query */
 	char		*user, *pass;	/* NULL: none, not known (yet) */
 	char		 host[HOST_MAX + 1];
 	unsigned	 port;
@@ -76,6 +84,7 @@ struct forward {			/* -L */
 	unsigned	 port;
 	char		 host[HOST_MAX + 1];
 	unsigned	 hostport;
+	struct hop	*bridge;	/* its URL, NULL: none */
 	struct listener	*listeners;
 };
 
@@ -90,6 +99,8 @@ static struct {
 	int		 listen, zero, fdpass, wait, idle, verbose;
 	int		 tls_only;	/* -T */
 	int		 inetd;		/* -i */
+	int		 reverse;	/* -r */
+	enum carriage	 carriage;	/* -X */
 	int		 workers;	/* -j */
 	int		 auth_first;	/* -A basic */
 	int		 direct;	/* -x direct */
@@ -99,6 +110,7 @@ static struct {
 	struct cred	*env_cred, *creds;
 	struct rule	*clients, *targets;
 	struct hop	*hops;
+	struct hop	*bridge;	/* a destination that is a URL */
 	struct forward	*forwards;
 	struct extra	*extras;
 	const char	*addr;		/* -l's */
@@ -585,36 +597,79 @@ target_allowed(const char *name, unsigned port, const union addr *asked,
 
 /* ---- hops ---------------------------------------------------------------------------- */
 
+static const struct {
+	const char	*name;
+	enum carriage	 carriage;
+	unsigned	 port;
+} schemes[] = {
+	{ "http", BY_CONNECT, 3128 },
+	{ "ws", BY_WS, 80 }
+};
+#define SCHEMES	(sizeof(schemes) / sizeof(schemes[0]))
+
 static const char *
-hop_parse(struct hop *h, const char *arg)
+hop_user(struct hop *h, const struct url *u)
 {
 	char user[CRED_MAX + 1], pass[CRED_MAX + 1];
-	const char *wrong;
-	struct url u;
 
-	url_split(&u, arg);
-	if (u.scheme.p != NULL && !span_is(u.scheme, "http"))
-		return "a scheme that this version does not speak";
-	if (u.path.n > 0 && !(u.scheme.p != NULL && u.path.n == 1 &&
-	    u.path.p[0] == '/'))
-		return "a proxy has no path";
-	if (u.user.p != NULL) {
-		if (percent_decode(user, sizeof(user), u.user) == -1 ||
+	if (u->user.p != NULL) {
+		if (percent_decode(user, sizeof(user), u->user) == -1 ||
 		    strchr(user, ':') != NULL)
 			return "bad user";
 		h->user = xdup(user, strlen(user));
 	}
-	if (u.pass.p != NULL) {
-		if (percent_decode(pass, sizeof(pass), u.pass) == -1)
+	if (u->pass.p != NULL) {
+		if (percent_decode(pass, sizeof(pass), u->pass) == -1)
 			return "bad password";
 		h->pass = xdup(pass, strlen(pass));
 		secret_wipe(pass, sizeof(pass));
 	}
-	wrong = authority_parse(u.host_port.p, u.host_port.n, h->host,
-	    &h->port, 3128);
-	if (wrong == NULL)
-		authority_format(h->who, h->host, h->port);
-	return wrong;
+	return NULL;
+}
+
+/* The path of a hop's URL; what is asked by CONNECT has none. */
+static const char *
+hop_path(struct hop *h, const struct url *u)
+{
+	size_t i;
+
+	if (h->carriage == BY_CONNECT)
+		return u->path.n == 0 || (u->scheme.p != NULL &&
+		    u->path.n == 1 && u->path.p[0] == '/') ? NULL :
+		    "a proxy has no path";
+	for (i = 0; i < u->path.n; i++)
+		if (u->path.p[i] <= 0x20 || u->path.p[i] >= 0x7f ||
+		    u->path.p[i] == '#')
+			return "bad path";
+	h->path = xalloc(u->path.n + 2);
+	snprintf(h->path, u->path.n + 2, "%s%s", u->path.p[0] == '/' ? "" :
+	    "/", u->path.p);
+	return NULL;
+}
+
+/* A hop; without a scheme it is -X's. */
+static const char *
+hop_parse(struct hop *h, const char *arg)
+{
+	const char *wrong;
+	struct url u;
+	size_t i;
+
+	url_split(&u, arg);
+	for (i = 0; i < SCHEMES; i++)
+		if (u.scheme.p == NULL ? schemes[i].carriage == opt.carriage :
+		    span_is(u.scheme, schemes[i].name))
+			break;
+	if (i == SCHEMES)
+		return "a scheme that this version does not speak";
+	h->carriage = schemes[i].carriage;
+	if ((wrong = hop_path(h, &u)) != NULL ||
+	    (wrong = hop_user(h, &u)) != NULL ||
+	    (wrong = authority_parse(u.host_port.p, u.host_port.n, h->host,
+	    &h->port, schemes[i].port)) != NULL)
+		return wrong;
+	authority_format(h->who, h->host, h->port);
+	return NULL;
 }
 
 /* ps(1) shows argv: what is secret in it is overwritten. */
@@ -719,6 +774,43 @@ no_proxy(const char *host)
 	return 0;
 }
 
+/* -x hops are read when it is known what -X says. */
+static void
+hops_parse(void)
+{
+	const char *wrong;
+	struct hop *h;
+	int ws = 0;
+
+	for (h = opt.hops; h != NULL; h = h->next) {
+		wrong = hop_parse(h, h->arg);
+		if (wrong == NULL && h->carriage == BY_WS && ws++ > 0)
+			wrong = "a second WebSocket in the chain";
+		if (wrong != NULL) {
+			hop_mask(h->arg);
+			die(2, "-x", "%s: %s", h->arg, wrong);
+		}
+		secret_wipe(h->arg, strlen(h->arg));
+		free(h->arg);
+		h->arg = NULL;
+	}
+}
+
+/* The URL of a WebSocket server. */
+static struct hop *
+bridge_new(char *arg, const char *who)
+{
+	struct hop *h = xalloc(sizeof(*h));
+	const char *wrong = hop_parse(h, arg);
+
+	hop_mask(arg);
+	if (wrong == NULL && h->carriage != BY_WS)
+		wrong = "not a WebSocket's URL";
+	if (wrong != NULL)
+		die(2, who, "%s: %s", arg, wrong);
+	return h;
+}
+
 /* The hops to a destination: -x, or what the environment says. */
 static struct hop *
 hops_to(const char *host)
@@ -752,7 +844,7 @@ hop_credentials(struct hop *h)
 
 /* ---- the life of a tunnel ----------------------------------------------------- */
 
-enum state { HEAD, OPENING, CHECK, OPEN, LINGER, DEAD };
+enum state { HEAD, OPENING, CHECK, OPEN, LINGER, PARKED, DEAD };
 
 /* Why it could not be opened: for our user, or for the client of ours. */
 struct fault {
@@ -767,11 +859,15 @@ struct fault {
 /* All that is needed only until a tunnel is open; freed then. */
 struct opening {
 	struct hop	*first, *hop;	/* the hop that is being asked */
+	struct hop	*bridge;	/* what is behind them: a URL */
 	struct dial	*dial;
 	unsigned	 port;
-	unsigned	 answered;	/* hops that get credentials, a bit each */
+	unsigned	 want;		/* number of our wish for a link, or 0 */
+	uint64_t	 answered;	/* who gets credentials, a bit each */
 	int		 nth;		/* number of hop */
+	int		 inside;	/* asked inside of its WebSocket */
 	int		 again;		/* asked again on the same connection */
+	int		 silent;	/* a link said nothing at all */
 	enum framing	 framing;	/* of a refusal's body being skipped */
 	uint64_t	 left;
 	struct chunked	 chunked;
@@ -779,6 +875,8 @@ struct opening {
 	struct fault	 fault;
 	char		 host[HOST_MAX + 1];
 	char		 target[HOST_MAX + 9];	/* host:port */
+	char		 key[WS_KEY + 1];
+	char		 token[40];	/* of a link's Proxy-Status */
 };
 
 /* How who asked for a tunnel is told what became of it. */
@@ -787,6 +885,7 @@ struct asker {
 	void	(*opened)(struct tunnel *);
 	void	(*refused)(struct tunnel *);
 	void	(*ended)(struct tunnel *, const char *why, int broken);
+	int	lingers;	/* a client's WebSocket ends in order */
 };
 
 /* An http:// request on its way, until the client's connection is closed. */
@@ -810,7 +909,10 @@ struct tunnel {
 	unsigned	 keep:1,	/* the connection takes another request */
 			 bodiless:1,	/* the request was a HEAD */
 			 asked:1,	/* it took one already */
-			 local:1;	/* the client is on this machine */
+			 local:1,	/* the client is on this machine */
+			 vouched:1,	/* it showed its credentials before */
+			 at_exit:1,	/* it is an exit's link: one request */
+			 used:1;	/* that has come */
 	char		*what;		/* that was asked for, for the log */
 	char		*user;
 	int64_t		 since;
@@ -825,6 +927,8 @@ static int leaving;		/* this worker accepts no more for now */
 static void	far_dialed(void *, int, enum dial_error, int);
 static int	far_allowed(void *, const union addr *);
 static void	hop_ask(struct tunnel *);
+static void	link_want(struct tunnel *);
+static void	linger_late(void *);
 
 static const struct dialer far_dialer = { far_allowed, far_dialed };
 
@@ -887,10 +991,10 @@ worker_load(void)
 
 	if (!full && ntunnels >= tunnels_max()) {
 		full = 1;
-		crew_tell(CREW_FULL);
+		(void)crew_tell(CREW_FULL, CREW_FIRST, 0, -1);
 	} else if (full && ntunnels <= tunnels_max() * 3 / 4) {
 		full = 0;
-		crew_tell(CREW_ROOM);
+		(void)crew_tell(CREW_ROOM, CREW_FIRST, 0, -1);
 	}
 	if ((leaving || draining) && ntunnels == 0)
 		loop_stop();
@@ -950,6 +1054,8 @@ opening_drop(struct tunnel *t)
 		return;
 	if (o->dial != NULL)
 		dial_cancel(o->dial);
+	if (o->want != 0)
+		(void)crew_tell(CREW_UNWANT, 0, o->want, -1);
 	free(o);
 }
 
@@ -963,11 +1069,18 @@ tunnel_close(struct tunnel *t, const char *why, int broken)
 		totals->open--;
 	if (t->state != LINGER && t->state != HEAD)
 		log_tunnel(t, why);
-	t->state = DEAD;
 	opening_drop(t);
 	timer_stop(&t->deadline);
-	(broken ? end_reset : end_close)(&t->near);
 	(broken ? end_reset : end_close)(&t->far);
+	if (broken && t->asker->lingers && t->state != LINGER &&
+	    end_fail(&t->near)) {
+		t->state = LINGER;
+		timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000,
+		    linger_late, t);
+		return;
+	}
+	t->state = DEAD;
+	(broken ? end_reset : end_close)(&t->near);
 	t->asker->ended(t, why, broken);
 	loop_bury(&t->grave, tunnel_free, t);
 }
@@ -994,6 +1107,9 @@ tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
 	if (t->opening->dial != NULL)
 		dial_cancel(t->opening->dial);
 	t->opening->dial = NULL;
+	if (t->opening->want != 0)
+		(void)crew_tell(CREW_UNWANT, 0, t->opening->want, -1);
+	t->opening->want = 0;
 	timer_stop(&t->deadline);
 	end_close(&t->far);
 	t->asker->refused(t);
@@ -1013,7 +1129,11 @@ opening_late(struct tunnel *t)
 {
 	struct opening *o = t->opening;
 
-	if (o->dial != NULL && dial_looking(o->dial))
+	if (o->want != 0)
+		tunnel_refuse(t, o->silent ? 504 : 503, o->silent ?
+		    "connection_timeout" : "destination_unavailable", o->target,
+		    "no exit is here");
+	else if (o->dial != NULL && dial_looking(o->dial))
 		tunnel_refuse(t, 504, "dns_timeout", o->hop != NULL ?
 		    o->hop->host : o->host,
 		    "no address found within %d s", opt.wait);
@@ -1038,8 +1158,19 @@ opening_tick(void *arg)
 		tunnel_close(t, strerror(t->near.error), 1);
 	else if (t->opening->ticks-- == 0)
 		opening_late(t);
-	else
+	else {
+		/* Worker 0 may be another one by now. */
+		if (t->opening->want != 0)
+			(void)crew_tell(CREW_WANT, 0, t->opening->want, -1);
 		timer_set(&t->deadline, 1000, opening_tick, t);
+	}
+}
+
+/* The one behind h; NULL: h is the last. */
+static struct hop *
+hop_next(const struct opening *o, const struct hop *h)
+{
+	return h->next != NULL ? h->next : h != o->bridge ? o->bridge : NULL;
 }
 
 /* Connects to the first hop, or straight to the target. */
@@ -1050,9 +1181,12 @@ far_dial(struct tunnel *t)
 
 	end_close(&t->far);
 	o->hop = o->first;
-	o->nth = 0;
-	o->again = 0;
+	o->nth = o->inside = o->again = 0;
 	o->framing = BODY_NONE;
+	if (opt.mode == MODE_LISTEN && opt.reverse) {
+		link_want(t);
+		return;
+	}
 	o->dial = dial_start(o->hop != NULL ? o->hop->host : o->host,
 	    o->hop != NULL ? o->hop->port : o->port, opt.wait, &far_dialer, t);
 	if (o->dial == NULL)
@@ -1060,10 +1194,13 @@ far_dial(struct tunnel *t)
 		    opening_who(t), "%s", strerror(errno));
 }
 
-/* The near end wants to get to host:port, over these hops. */
+/*
+ * The near end wants to get to host:port, over these hops; behind them may be
+ * a WebSocket server that is there.
+ */
 static void
 tunnel_open(struct tunnel *t, const char *host, unsigned port,
-    struct hop *hops)
+    struct hop *hops, struct hop *bridge)
 {
 	struct opening *o;
 	struct hop *h;
@@ -1078,11 +1215,14 @@ tunnel_open(struct tunnel *t, const char *host, unsigned port,
 		t->what = strdup(o->target);
 	snprintf(o->host, sizeof(o->host), "%s", host);
 	o->port = port;
-	o->first = hops;
+	o->first = hops != NULL ? hops : bridge;
+	o->bridge = bridge;
 	/* -A basic: who has credentials sends them at once. */
-	for (i = 0, h = hops; opt.auth_first && h != NULL; i++, h = h->next)
+	for (i = 0, h = o->first; opt.auth_first && h != NULL; i++) {
 		if (h->pass != NULL)
-			o->answered |= 1U << i;
+			o->answered |= (uint64_t)1 << 2 * i;
+		h = hop_next(o, h);
+	}
 	t->state = OPENING;
 	o->ticks = opt.wait;
 	opening_tick(t);
@@ -1124,6 +1264,8 @@ tunnel_opened(struct tunnel *t)
 	totals->tunnels++;
 	t->near.meter = &totals->up;
 	t->far.meter = &totals->down;
+	if (t->far.ws != NULL)
+		end_pulse(&t->far, WS_QUIET_MS, WS_QUIET_MS);
 	tunnel_watch(t);
 	t->asker->opened(t);
 }
@@ -1136,7 +1278,7 @@ far_allowed(void *arg, const union addr *a)
 	struct tunnel *t = arg;
 	struct opening *o = t->opening;
 
-	return opt.mode != MODE_LISTEN || o->hop != NULL ||
+	return !(opt.mode & MODE_SERVE) || o->hop != NULL ||
 	    target_allowed(o->host, o->port, a, t->local, o->fault.why);
 }
 
@@ -1179,6 +1321,12 @@ far_undialed(struct tunnel *t, enum dial_error error, int code)
 	    strerror(code));
 }
 
+/* What stands for an exit's link among the hops. */
+static struct hop exit_hop = {
+	NULL, BY_CONNECT, NULL, NULL, NULL, NULL, "", 0, "exit"
+};
+
+static void	exit_park(struct tunnel *);
 static void	far_input(void *, struct end *);
 static void	far_broken(void *, struct end *);
 static void	ends_done(void *, struct end *);
@@ -1222,23 +1370,93 @@ extra_replaces(const char *name)
 	return 0;
 }
 
-/* Asks the hop for the next one, or for the target (RFC 9110, 9.3.6). */
+/* What is asked for on a WebSocket; NULL: nothing. */
+static const char *
+ws_protocol(const struct opening *o)
+{
+	const struct extra *x;
+
+	if (o->hop == o->first)
+		for (x = opt.extras; x != NULL; x = x->next)
+			if (span_is(x->field.name, "Sec-WebSocket-Protocol"))
+				return x->field.value.p;
+	return o->hop == o->bridge ? NULL : opt.mode == MODE_EXIT &&
+	    hop_next(o, o->hop) == NULL ? "exit.httptun" : "connect.httptun";
+}
+
+/* Whether the hop being asked gets credentials: a bit of answered. */
+static uint64_t
+hop_bit(const struct opening *o)
+{
+	return (uint64_t)1 << (2 * o->nth + o->inside);
+}
+
+/* An opening handshake (RFC 6455, 4.1), up to where credentials stand. */
+static int
+ws_request(struct opening *o, struct buf *b, int first)
+{
+	static const char *const lines[][2] = {
+		{ "Upgrade", "websocket" }, { "Connection", "Upgrade" },
+		{ "Sec-WebSocket-Key", NULL },
+		{ "Sec-WebSocket-Version", "13" },
+		{ "Sec-WebSocket-Protocol", NULL }
+	};
+	const struct hop *h = o->hop;
+	const char *values[] = { NULL, NULL, o->key, NULL, NULL };
+	char host[HOST_MAX + 9];
+	unsigned char raw[16];
+	size_t i;
+	int bad;
+
+	random_bytes(raw, sizeof(raw));
+	base64_encode(o->key, raw, sizeof(raw));
+	values[4] = ws_protocol(o);
+	authority_format(host, h->host, h->port);
+	if (h->port == 80)
+		*strrchr(host, ':') = '\0';
+	bad = buf_fmt(b, "GET %s HTTP/1.1\r\n", h->path);
+	if (!first || !extra_replaces("Host"))
+		bad |= buf_fmt(b, "Host: %s\r\n", host);
+	for (i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		if (lines[i][1] != NULL)
+			values[i] = lines[i][1];
+		if (values[i] != NULL &&
+		    (!first || !extra_replaces(lines[i][0])))
+			bad |= buf_fmt(b, "%s: %s\r\n", lines[i][0],
+			    values[i]);
+	}
+	return bad;
+}
+
+/* A CONNECT to the next hop, or to the target (RFC 9110, 9.3.6). */
+static int
+connect_request(struct opening *o, struct buf *b, int first)
+{
+	const struct hop *after = hop_next(o, o->hop);
+	const char *next = after != NULL ? after->who : o->target;
+	int bad;
+
+	bad = buf_fmt(b, "CONNECT %s HTTP/1.1\r\n", next);
+	if (!first || !extra_replaces("Host"))
+		bad |= buf_fmt(b, "Host: %s\r\n", next);
+	return bad;
+}
+
+/* Asks the hop, for itself to be a WebSocket or for what is behind it. */
 static void
 hop_ask(struct tunnel *t)
 {
 	struct opening *o = t->opening;
 	const struct hop *h = o->hop;
-	const char *next = h->next != NULL ? h->next->who : o->target;
+	int first = h == o->first && !o->inside, bad;
+	int ws = h->carriage == BY_WS && !o->inside;
+	const char *field = ws ? "Authorization" : "Proxy-Authorization";
 	const struct extra *x;
 	struct buf b = { NULL, 0, 0, 0 };
-	int first = h == o->first, bad;
 
-	bad = buf_fmt(&b, "CONNECT %s HTTP/1.1\r\n", next);
-	if (!first || !extra_replaces("Host"))
-		bad |= buf_fmt(&b, "Host: %s\r\n", next);
-	if (o->answered & 1U << o->nth && (!first ||
-	    !extra_replaces("Proxy-Authorization"))) {
-		bad |= buf_fmt(&b, "Proxy-Authorization: ");
+	bad = (ws ? ws_request : connect_request)(o, &b, first);
+	if (o->answered & hop_bit(o) && (!first || !extra_replaces(field))) {
+		bad |= buf_fmt(&b, "%s: ", field);
 		bad |= auth_basic(&b, h->user, h->pass);
 		bad |= buf_fmt(&b, "\r\n");
 	}
@@ -1260,10 +1478,12 @@ hop_ask(struct tunnel *t)
 	buf_free(&b);
 }
 
-/* "Basic, NTLM": what a 407 offers. */
+/* "Basic, NTLM": what a 407 or 401 offers. */
 static void
 hop_offers(const struct head *h, char *text, size_t size, int *basic)
 {
+	const char *name = h->status == 401 ? "WWW-Authenticate" :
+	    "Proxy-Authenticate";
 	const struct field *f = NULL;
 	struct challenge c;
 	struct span rest;
@@ -1272,7 +1492,7 @@ hop_offers(const struct head *h, char *text, size_t size, int *basic)
 
 	*basic = 0;
 	text[0] = '\0';
-	while ((f = head_field(h, "Proxy-Authenticate", f)) != NULL) {
+	while ((f = head_field(h, name, f)) != NULL) {
 		rest = f->value;
 		while (auth_challenge(&rest, &c)) {
 			if (span_is(c.scheme, "Basic"))
@@ -1348,7 +1568,7 @@ hop_skip(struct tunnel *t)
 }
 
 /*
- * A 407: answers it once a hop, on the same connection where that stays open
+ * A 407, or a WebSocket's 401: answers it once a hop, on the same connection where that stays open
  * (RFC 9112, 9.3) or on a new one.
  */
 static void
@@ -1360,20 +1580,20 @@ hop_challenged(struct tunnel *t, const struct head *h, size_t len)
 	int basic;
 
 	hop_offers(h, offers, sizeof(offers), &basic);
-	if (o->answered & 1U << o->nth)
+	if (o->answered & hop_bit(o))
 		wrong = "; credentials refused";
 	else if (!basic)
 		wrong = "";
 	else
 		wrong = hop_password(o->hop);
 	if (wrong != NULL) {
-		o->fault.received = 407;
+		o->fault.received = h->status;
 		tunnel_refuse(t, 502, "destination_unavailable", o->hop->who,
-		    "407 Proxy Authentication Required (offered: %s%s)",
-		    offers[0] != '\0' ? offers : "nothing", wrong);
+		    "%d %s (offered: %s%s)", h->status,
+		    status_reason(h->status), offers[0] != '\0' ? offers : "nothing", wrong);
 		return;
 	}
-	o->answered |= 1U << o->nth;
+	o->answered |= hop_bit(o);
 	o->framing = head_framing(h, &o->left);
 	if (!head_persists(h) || o->framing == BODY_CLOSE ||
 	    o->framing == BODY_BAD || o->left > REFUSAL_MAX) {
@@ -1389,12 +1609,50 @@ hop_challenged(struct tunnel *t, const struct head *h, size_t len)
 	hop_skip(t);
 }
 
+/*
+ * An exit's refusal is the client's answer: its status, the token of its
+ * Proxy-Status (RFC 9209, 2.3) and its line.  0: more of it is to come.
+ */
+static int
+link_refused(struct tunnel *t, const struct head *h, size_t len)
+{
+	struct opening *o = t->opening;
+	const struct field *f = head_field(h, "Proxy-Status", NULL);
+	const struct buf *in = &t->far.in;
+	const char *body = (const char *)in->p + in->off + len, *p;
+	size_t n;
+
+	if (head_framing(h, &o->left) != BODY_LENGTH ||
+	    o->left > sizeof(o->fault.what))
+		o->left = 0;
+	if (in->len - len < o->left && !t->far.eof)
+		return 0;
+	for (n = 0; n < o->left && n < in->len - len && body[n] != '\n'; )
+		n++;
+	for (p = f != NULL ? f->value.p : ""; f != NULL &&
+	    p + 6 < f->value.p + f->value.n; p++)
+		if (strncmp(p, "error=", 6) == 0) {
+			snprintf(o->token, sizeof(o->token), "%.*s",
+			    (int)strspn(p + 6,
+			    "abcdefghijklmnopqrstuvwxyz_"), p + 6);
+			break;
+		}
+	tunnel_refuse(t, h->status, o->token[0] != '\0' ? o->token :
+	    "destination_unavailable", "", "%.*s", (int)n, body);
+	return 1;
+}
+
 static void
-hop_refused(struct tunnel *t, const struct head *h)
+hop_refused(struct tunnel *t, const struct head *h, size_t len)
 {
 	const char *reason = status_reason(h->status);
 	int odd = h->reason.n == 0;
 
+	if (t->opening->hop == &exit_hop && h->status >= 400 &&
+	    h->status <= 599 && h->status != 401 && h->status != 407) {
+		(void)link_refused(t, h, len);
+		return;
+	}
 	t->opening->fault.received = h->status;
 	/* Whose credentials a hop wants is no business of our client's. */
 	tunnel_refuse(t, h->status == 403 ? 403 : 502, h->status == 403 ?
@@ -1411,12 +1669,92 @@ hop_closed(struct tunnel *t, const char *how)
 {
 	struct opening *o = t->opening;
 
-	/* It did not stay open after all. */
-	if (o->again && t->far.in.len == 0)
+	/* It did not stay open after all, or the link was dead. */
+	if ((o->again || o->hop == &exit_hop) && t->far.in.len == 0)
 		far_dial(t);
 	else
 		tunnel_refuse(t, 502, "connection_terminated", o->hop->who,
 		    "%s", how);
+}
+
+/* Every hop up to this one is passed. */
+static void
+hop_passed(struct tunnel *t)
+{
+	struct opening *o = t->opening;
+
+	o->hop = hop_next(o, o->hop);
+	o->nth++;
+	o->inside = o->again = 0;
+	if (o->hop == NULL)
+		tunnel_opened(t);
+	else
+		hop_ask(t);
+}
+
+/* What a 101 has wrong (RFC 6455, 4.1), or NULL. */
+static const char *
+ws_wrong(const struct opening *o, const struct head *h)
+{
+	const struct field *f = head_field(h, "Sec-WebSocket-Accept", NULL),
+	    *protocol = head_field(h, "Sec-WebSocket-Protocol", NULL);
+	const char *asked = ws_protocol(o);
+	struct span rest, item;
+	char expected[WS_ACCEPT + 1];
+
+	ws_accept(expected, o->key, WS_KEY);
+	if (!head_lists(h, "Upgrade", "websocket") ||
+	    !head_lists(h, "Connection", "Upgrade"))
+		return "no upgrade";
+	if (f == NULL || f->value.n != WS_ACCEPT ||
+	    memcmp(f->value.p, expected, WS_ACCEPT) != 0)
+		return "a wrong Sec-WebSocket-Accept";
+	if (head_field(h, "Sec-WebSocket-Extensions", NULL) != NULL)
+		return "an extension that was not asked for";
+	if (protocol == NULL)
+		return opt.mode == MODE_EXIT &&
+		    hop_next(o, o->hop) == NULL ? "no exits there" : NULL;
+	rest.p = asked;
+	rest.n = asked != NULL ? strlen(asked) : 0;
+	while (list_next(&rest, &item))
+		if (item.n == protocol->value.n &&
+		    memcmp(item.p, protocol->value.p, item.n) == 0)
+			return NULL;
+	return "a protocol that was not asked for";
+}
+
+/* The hop is a WebSocket now. */
+static void
+ws_switched(struct tunnel *t, const struct head *h, size_t len)
+{
+	struct opening *o = t->opening;
+	const char *wrong = ws_wrong(o, h);
+	enum ws_ending ending = o->hop == o->bridge ? WS_STAYS :
+	    head_field(h, "Sec-WebSocket-Protocol", NULL) != NULL ? WS_ENDS :
+	    WS_CLOSES;
+
+	if (wrong != NULL) {
+		tunnel_refuse(t, 502, "http_protocol_error", o->hop->who,
+		    "101 with %s", wrong);
+		return;
+	}
+	buf_take(&t->far.in, len);
+	if (end_websocket(&t->far, 1, ending) == -1) {
+		tunnel_refuse(t, 503, "proxy_internal_error", o->hop->who,
+		    "%s", strerror(ENOMEM));
+		return;
+	}
+	if (t->far.ws == NULL)		/* its first frames were its end */
+		return;
+	o->again = 0;
+	if (hop_next(o, o->hop) == NULL && opt.mode == MODE_EXIT)
+		exit_park(t);
+	else if (o->hop == o->bridge)
+		hop_passed(t);
+	else {
+		o->inside = 1;
+		hop_ask(t);
+	}
 }
 
 /* What the hop says while the tunnel is being opened. */
@@ -1427,6 +1765,7 @@ hop_input(struct tunnel *t)
 	struct end *far = &t->far;
 	struct head h;
 	ssize_t n;
+	int ws = o->hop != NULL && o->hop->carriage == BY_WS && !o->inside;
 
 	if (o->framing != BODY_NONE) {
 		hop_skip(t);
@@ -1452,20 +1791,16 @@ hop_input(struct tunnel *t)
 		    "closed without a reply");
 	else if (n == 0)
 		return;
-	else if (h.status == 407)
+	else if (ws && h.status == 101)
+		ws_switched(t, &h, (size_t)n);
+	else if (h.status == (ws ? 401 : 407) && o->hop != &exit_hop)
 		hop_challenged(t, &h, (size_t)n);
-	else if (h.status < 200 || h.status > 299)
-		hop_refused(t, &h);
+	else if (ws || h.status < 200 || h.status > 299)
+		hop_refused(t, &h, (size_t)n);
 	else {
 		/* Whatever follows is the next hop's or the target's. */
 		buf_take(&far->in, (size_t)n);
-		o->hop = o->hop->next;
-		o->nth++;
-		o->again = 0;
-		if (o->hop == NULL)
-			tunnel_opened(t);
-		else
-			hop_ask(t);
+		hop_passed(t);
 	}
 }
 
@@ -1486,12 +1821,13 @@ far_broken(void *arg, struct end *e)
 {
 	struct tunnel *t = arg;
 
-	if (t->state == OPENING)
-		hop_closed(t, strerror(e->error));
-	else if (t->exchange != NULL && !t->exchange->answered)
-		http_fail(t, strerror(e->error));
+	if (t->state == OPENING) {
+		t->opening->silent |= e->error == ETIMEDOUT;
+		hop_closed(t, end_why(e));
+	} else if (t->exchange != NULL && !t->exchange->answered)
+		http_fail(t, end_why(e));
 	else
-		tunnel_close(t, strerror(e->error), 1);
+		tunnel_close(t, end_why(e), 1);
 }
 
 /* Steps of either end. */
@@ -1514,7 +1850,13 @@ ends_done(void *arg, struct end *e)
 static void
 near_broken(void *arg, struct end *e)
 {
-	tunnel_close(arg, strerror(e->error), 1);
+	struct tunnel *t = arg;
+
+	/* A WebSocket on which no tunnel is may be closed. */
+	if (t->state == HEAD && e->ws != NULL && e->error == ECONNABORTED)
+		tunnel_close(t, "done", 0);
+	else
+		tunnel_close(t, end_why(e), 1);
 }
 
 /* ---- near end: stdin and stdout ------------------------------------------------ */
@@ -1562,7 +1904,7 @@ stdio_ended(struct tunnel *t, const char *why, int broken)
 }
 
 static const struct asker by_stdio = {
-	stdio_opened, stdio_refused, stdio_ended
+	stdio_opened, stdio_refused, stdio_ended, 0
 };
 
 static const struct steps stdio_steps = {
@@ -1572,17 +1914,20 @@ static const struct steps stdio_steps = {
 static void
 stdio_start(void)
 {
-	struct hop *hops = hops_to(opt.host);
+	struct hop *hops = hops_to(opt.host), *h;
 	struct tunnel *t;
 
-	hop_credentials(hops);
+	hop_credentials(hops != NULL ? hops : opt.bridge);
+	for (h = hops; opt.fdpass && h != NULL; h = h->next)
+		if (h->carriage != BY_CONNECT)
+			die(2, "-F", "not over %s", h->who);
 	if (opt.fdpass && !fd_is_socket(STDOUT_FILENO))
 		die(2, "-F", "stdout is no socket");
 	if ((t = tunnel_new(&by_stdio)) == NULL)
 		die(1, "memory", "%s", strerror(errno));
 	if (!opt.fdpass && !opt.zero)
 		end_stdio(&t->near, &stdio_steps, t);
-	tunnel_open(t, opt.host, opt.port, hops);
+	tunnel_open(t, opt.host, opt.port, hops, opt.bridge);
 }
 
 /* ---- near ends that connect to us ---------------------------------------------- */
@@ -1710,7 +2055,9 @@ port_ended(struct tunnel *t, const char *why, int broken)
 	(void)broken;
 }
 
-static const struct asker by_port = { port_opened, port_refused, port_ended };
+static const struct asker by_port = {
+	port_opened, port_refused, port_ended, 0
+};
 
 static const struct steps port_steps = {
 	ends_idle, ends_idle, ends_idle, ends_done, near_broken
@@ -1727,7 +2074,8 @@ port_accepted(struct listener *l, int fd, const union addr *peer)
 		return;
 	t->state = OPENING;
 	if (client_allowed(peer, why)) {
-		tunnel_open(t, f->host, f->hostport, hops_to(f->host));
+		tunnel_open(t, f->host, f->hostport, hops_to(f->host),
+		    f->bridge);
 	} else {
 		t->status = 403;
 		totals->refused++;
@@ -1743,7 +2091,9 @@ ports_start(void)
 	for (f = opt.forwards; f != NULL; f = f->next)
 		listen_check(f->addr, f->port, "-L", rules_open(opt.clients));
 	for (f = opt.forwards; f != NULL; f = f->next) {
-		hop_credentials(hops_to(f->host));
+		struct hop *hops = hops_to(f->host);
+
+		hop_credentials(hops != NULL ? hops : f->bridge);
 		listen_bind(&f->listeners, f->addr, f->port);
 		listen_for(f->listeners, port_accepted, f);
 		listen_start(f->listeners);
@@ -1759,6 +2109,9 @@ static void	request_answer(struct tunnel *, int, const char *, const char *,
 static int	http_request(struct tunnel *, const struct head *);
 static void	http_begin(struct tunnel *);
 static void	http_asked(struct tunnel *);
+static void	link_give(struct tunnel *);
+static void	link_input(struct tunnel *);
+static void	exit_used(struct tunnel *);
 
 static void
 request_late(void *arg)
@@ -1795,7 +2148,7 @@ request_linger(struct tunnel *t)
 	t->state = LINGER;
 	timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000, linger_late, t);
 	buf_free(&t->near.in);
-	end_finish(&t->near);
+	end_leave(&t->near);
 	if (t->state == LINGER && t->near.eof && t->near.finished)
 		tunnel_close(t, "done", 0);
 }
@@ -1812,8 +2165,11 @@ static void
 request_forget(struct tunnel *t)
 {
 	free(t->what);
-	free(t->user);
-	t->what = t->user = NULL;
+	t->what = NULL;
+	if (!t->vouched) {
+		free(t->user);
+		t->user = NULL;
+	}
 	t->near.got = t->far.got = 0;
 }
 
@@ -1833,9 +2189,13 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 		flags |= REPLY_CLOSE;
 	if (t->bodiless)
 		flags |= REPLY_HEAD;
-	if (code == 407)
-		snprintf(fields, sizeof(fields), "Proxy-Authenticate: "
-		    "Basic realm=\"httptun\", charset=\"UTF-8\"\r\n");
+	if (code == 407 || code == 401)
+		snprintf(fields, sizeof(fields), "%s-Authenticate: "
+		    "Basic realm=\"httptun\", charset=\"UTF-8\"\r\n",
+		    code == 401 ? "WWW" : "Proxy");
+	else if (code == 426)
+		snprintf(fields, sizeof(fields), "Upgrade: websocket\r\n"
+		    "Sec-WebSocket-Version: 13\r\n");
 	else if (proxy_status != NULL)
 		snprintf(fields, sizeof(fields), "Proxy-Status: httptun; %s"
 		    "\r\n", proxy_status);
@@ -1854,7 +2214,7 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 	buf_free(&b);
 	if (t->state == DEAD)
 		return;
-	if (t->keep)
+	if (t->keep && !t->at_exit)
 		request_wait(t);
 	else
 		request_linger(t);
@@ -1921,7 +2281,8 @@ request_refused(struct tunnel *t)
 	if (f->received != 0)
 		snprintf(proxy_status + n, sizeof(proxy_status) - (size_t)n,
 		    "; received-status=%d", f->received);
-	snprintf(text, sizeof(text), "%s: %s", f->who, f->what);
+	snprintf(text, sizeof(text), "%s%s%s", f->who, f->who[0] != '\0' ?
+	    ": " : "", f->what);
 	/* Bytes behind the CONNECT were the tunnel's, and are no request. */
 	if (t->exchange == NULL && t->near.in.len > 0)
 		t->keep = 0;
@@ -1934,7 +2295,7 @@ request_refused(struct tunnel *t)
 }
 
 static const struct asker by_request = {
-	request_opened, request_refused, port_ended
+	request_opened, request_refused, port_ended, 1
 };
 
 /* What makes a request malformed whatever it asks for; NULL: nothing. */
@@ -1976,18 +2337,34 @@ request_target(const struct head *h, char *host, unsigned *port)
 	return authority_parse(authority.p, authority.n, host, port, 80);
 }
 
+/* What a request is for. */
+enum purpose { FOR_CONNECT, FOR_HTTP, FOR_WS, FOR_NOTHING };
+
+static enum purpose
+request_purpose(const struct tunnel *t, const struct head *h)
+{
+	if (head_method(h, "CONNECT"))
+		return FOR_CONNECT;
+	if (t->near.ws != NULL)
+		return FOR_NOTHING;
+	if (target_absolute(h->target))
+		return FOR_HTTP;
+	return h->target.p[0] == '/' && head_lists(h, "Upgrade", "websocket") ?
+	    FOR_WS : FOR_NOTHING;
+}
+
 /* Whether the request bears credentials that are on our list. */
 static int
-request_authorized(struct tunnel *t, const struct head *h)
+request_authorized(struct tunnel *t, const struct head *h, const char *name)
 {
 	const struct field *f;
 	char userpass[CRED_MAX + 1];
 	const struct cred *c = NULL;
 	ssize_t n;
 
-	if (opt.creds == NULL)
+	if (opt.creds == NULL || t->vouched)
 		return 1;
-	f = head_field(h, "Proxy-Authorization", NULL);
+	f = head_field(h, name, NULL);
 	if (f != NULL && (n = auth_basic_decode(f->value, userpass)) != -1)
 		c = cred_find(userpass, (size_t)n);
 	secret_wipe(userpass, sizeof(userpass));
@@ -2004,13 +2381,91 @@ struct verdict {
 	char		 why[WHY_MAX];
 };
 
+/* The protocol that a WebSocket's client gets; NULL: none. */
+static const char *
+ws_agreed(const struct head *h)
+{
+	static const char *const known[] = { "connect.httptun", "exit.httptun" };
+	const struct field *f = NULL;
+	struct span rest, item;
+	size_t i;
+
+	while ((f = head_field(h, "Sec-WebSocket-Protocol", f)) != NULL)
+		for (rest = f->value; list_next(&rest, &item); )
+			for (i = 0; i < 2; i++)
+				if (item.n == strlen(known[i]) &&
+				    memcmp(item.p, known[i], item.n) == 0)
+					return known[i];
+	return NULL;
+}
+
+/* 1 when the only field of that name has this value. */
+static int
+field_only(const struct head *h, const char *name, const char *value)
+{
+	const struct field *f = head_field(h, name, NULL);
+
+	return f != NULL && span_is(f->value, value) &&
+	    head_field(h, name, f) == NULL;
+}
+
+/* Whether an opening handshake is one at all (RFC 6455, 4.2.1). */
+static int
+ws_malformed(const struct head *h)
+{
+	const struct field *f = head_field(h, "Sec-WebSocket-Key", NULL);
+	unsigned char raw[WS_KEY];
+
+	return !head_method(h, "GET") || h->minor == 0 ||
+	    !head_lists(h, "Connection", "Upgrade") || f == NULL ||
+	    head_field(h, "Sec-WebSocket-Key", f) != NULL ||
+	    f->value.n != WS_KEY ||
+	    base64_decode(raw, f->value.p, WS_KEY) != 16;
+}
+
+static void
+ws_judge(struct tunnel *t, const struct head *h, enum framing framing,
+    struct verdict *v)
+{
+	const char *protocol = ws_agreed(h);
+
+	/* WebSocket has no same-origin policy: no page may get in here. */
+	if (head_field(h, "Origin", NULL) != NULL) {
+		snprintf(v->why, sizeof(v->why), "asked by a web page");
+		return;
+	}
+	v->error = NULL;
+	if (!request_authorized(t, h, "Authorization")) {
+		v->status = 401;
+		v->text = "credentials wanted";
+	} else if (framing != BODY_NONE || ws_malformed(h)) {
+		t->keep = 0;
+		v->status = 400;
+		v->text = "no opening handshake";
+	} else if (!field_only(h, "Sec-WebSocket-Version", "13")) {
+		v->status = 426;
+		v->text = "only version 13 is spoken";
+	} else if (protocol != NULL && *protocol == 'e' && !opt.reverse)
+		v->text = "no exits are served here";
+	else
+		v->status = 0;
+}
+
+/* The hops of what is asked for here; an exit's lead to the gateway. */
+static struct hop *
+request_hops(void)
+{
+	return opt.mode == MODE_EXIT ? NULL : opt.hops;
+}
+
 static void
 request_judge(struct tunnel *t, const struct head *h, char *host,
     unsigned *port, struct verdict *v)
 {
 	uint64_t length;
 	enum framing framing = head_framing(h, &length);
-	int http = target_absolute(h->target) && !head_method(h, "CONNECT");
+	enum purpose purpose = request_purpose(t, h);
+	int elsewhere = request_hops() != NULL || opt.reverse;
 	union addr a;
 
 	t->keep = head_persists(h) && framing == BODY_NONE && !draining;
@@ -2028,19 +2483,67 @@ request_judge(struct tunnel *t, const struct head *h, char *host,
 	v->text = "not allowed here";
 	if (!client_allowed(&t->client, v->why))
 		return;
-	if (!http && !head_method(h, "CONNECT")) {
+	if (purpose == FOR_WS)
+		ws_judge(t, h, framing, v);
+	else if (purpose == FOR_NOTHING) {
 		v->status = 404;
 		v->error = NULL;
 		v->text = "this is httptun, an HTTP proxy";
-	} else if (!request_authorized(t, h)) {
+	} else if (!request_authorized(t, h, "Proxy-Authorization")) {
 		v->status = 407;
 		v->text = "credentials wanted";
-	} else if (opt.tls_only && http)
+	} else if (opt.tls_only && purpose == FOR_HTTP)
 		snprintf(v->why, sizeof(v->why), "not TLS");
-	/* What hops connect to is no address of this machine. */
-	else if (opt.hops == NULL || target_allowed(host, *port,
-	    addr_literal(&a, host, *port) == 0 ? &a : NULL, 1, v->why))
+	/* What others connect to is no address of this machine. */
+	else if (opt.mode == MODE_EXIT || !elsewhere ||
+	    target_allowed(host, *port, addr_literal(&a, host, *port) == 0 ?
+	    &a : NULL, 1, v->why))
 		v->status = 0;
+}
+
+/* Answers an opening handshake, up to where the head ends. */
+static int
+ws_reply(struct buf *b, const struct head *h, const char *protocol)
+{
+	const struct field *f = head_field(h, "Sec-WebSocket-Key", NULL);
+	char accept[WS_ACCEPT + 1];
+	int bad;
+
+	ws_accept(accept, f->value.p, f->value.n);
+	bad = buf_fmt(b, "HTTP/1.1 101 %s\r\n"
+	    "Upgrade: websocket\r\n"
+	    "Connection: Upgrade\r\n"
+	    "Sec-WebSocket-Accept: %s\r\n", status_reason(101), accept);
+	if (protocol != NULL)
+		bad |= buf_fmt(b, "Sec-WebSocket-Protocol: %s\r\n", protocol);
+	return bad | buf_fmt(b, "\r\n");
+}
+
+/* The client's connection becomes a WebSocket, on which a CONNECT may come. */
+static void
+ws_serve(struct tunnel *t, const struct head *h, size_t len)
+{
+	struct buf b = { NULL, 0, 0, 0 };
+	const char *protocol = ws_agreed(h);
+	char client[ADDR_PORT_TEXT];
+	int bad = ws_reply(&b, h, protocol);
+
+	say_head(addr_text_port(client, &t->client), '<', b.p, b.len);
+	if (!bad)
+		end_send(&t->near, b.p, b.len);
+	buf_free(&b);
+	buf_take(&t->near.in, len);
+	t->vouched = 1;
+	request_forget(t);
+	if (bad || (t->state == HEAD && end_websocket(&t->near, 0,
+	    protocol != NULL ? WS_ENDS : WS_CLOSES) == -1))
+		tunnel_close(t, "no memory", 1);
+	else if (t->state == HEAD && protocol != NULL && *protocol == 'e')
+		link_give(t);
+	else if (t->state == HEAD) {
+		t->asked = 0;
+		request_wait(t);
+	}
 }
 
 /* A copy of what was asked for, without what may be secret in a query. */
@@ -2065,13 +2568,17 @@ request_serve(struct tunnel *t, const struct head *h, size_t len)
 	t->since = loop_now();
 	t->what = request_what(h);
 	request_judge(t, h, host, &port, &v);
+	if (v.status == 0 && request_purpose(t, h) == FOR_WS) {
+		ws_serve(t, h, len);
+		return;
+	}
 	if (v.status == 0 && !connect && http_request(t, h) == -1) {
 		tunnel_close(t, "no memory", 1);
 		return;
 	}
 	buf_take(&t->near.in, len);
 	if (v.status == 0) {
-		tunnel_open(t, host, port, opt.hops);
+		tunnel_open(t, host, port, request_hops(), NULL);
 		return;
 	}
 	totals->refused++;
@@ -2113,6 +2620,12 @@ request_input(void *arg, struct end *e)
 {
 	struct tunnel *t = arg;
 
+	if (t->state == PARKED) {
+		link_input(t);
+		return;
+	}
+	if (t->state == HEAD && t->at_exit && !t->used && e->in.len > 0)
+		exit_used(t);
 	if (t->state == HEAD)
 		request_read(t);
 	else if (t->state == CHECK)
@@ -2331,6 +2844,341 @@ http_reply(struct tunnel *t)
 		http_fail(t, "closed without a whole reply");
 }
 
+/* ---- reverse: links at the gateway (-l -r) ----------------------------------- */
+
+/*
+ * A link is a WebSocket on which an exit waits for one CONNECT.  All that are
+ * parked are worker 0's, whichever worker they came to; it gives them to the
+ * tunnels that want one, in the order in which they asked.
+ */
+struct want {
+	struct want	*next;
+	int		 worker;
+	unsigned	 id;
+};
+
+static struct want *wants;
+
+/* The tunnel wants a link. */
+static void
+link_want(struct tunnel *t)
+{
+	static unsigned last;
+	struct opening *o = t->opening;
+
+	o->hop = &exit_hop;
+	if (++last == 0)
+		last = 1;
+	o->want = last;
+	(void)crew_tell(CREW_WANT, 0, o->want, -1);
+}
+
+/* A new link, in whatever worker: off to worker 0. */
+static void
+link_give(struct tunnel *t)
+{
+	int fd;
+
+	if (!end_alive(&t->near)) {
+		tunnel_close(t, "no link", 1);
+		return;
+	}
+	fd = end_release(&t->near);
+	tunnel_close(t, "parked", 0);
+	(void)crew_tell(CREW_PARK, 0, 0, fd);
+}
+
+/*
+ * The link for the next one who wants: the one that waited longest of those
+ * that are alive.  NULL: there is none.
+ */
+static struct tunnel *
+link_find(void)
+{
+	struct tunnel *t, *found = NULL;
+
+	/* The list begins with the newest. */
+	for (t = tunnels; t != NULL; t = t->next)
+		if (t->state == PARKED && end_alive(&t->near))
+			found = t;
+	return found;
+}
+
+/* Those that were not heard of for a while have to prove that they live. */
+static void
+links_probe(void)
+{
+	struct tunnel *t;
+
+	for (t = tunnels; t != NULL; t = t->next)
+		if (t->state == PARKED &&
+		    loop_now() - end_heard(&t->near) >= LINK_QUIET_MS)
+			end_ping(&t->near);
+}
+
+static void
+links_match(void)
+{
+	struct tunnel *t;
+	struct want *w;
+	int fd;
+
+	while ((w = wants) != NULL && (t = link_find()) != NULL) {
+		wants = w->next;
+		fd = end_release(&t->near);
+		t->state = HEAD;
+		tunnel_close(t, "used", 0);
+		links_probe();
+		(void)crew_tell(CREW_LINK, w->worker, w->id, fd);
+		free(w);
+	}
+}
+
+static void
+link_wanted(int worker, unsigned id)
+{
+	struct want *w, **tail;
+
+	for (tail = &wants; (w = *tail) != NULL; tail = &w->next)
+		if (w->worker == worker && w->id == id)
+			break;
+	if (w == NULL && (w = calloc(1, sizeof(*w))) != NULL) {
+		w->worker = worker;
+		w->id = id;
+		*tail = w;
+	}
+	links_match();
+}
+
+static void
+link_unwanted(int worker, unsigned id)
+{
+	struct want *w, **link;
+
+	for (link = &wants; (w = *link) != NULL; link = &w->next)
+		if (w->worker == worker && w->id == id) {
+			*link = w->next;
+			free(w);
+			return;
+		}
+}
+
+/* Something of a parked link: an answer to a Ping, or what may not be. */
+static void
+link_input(struct tunnel *t)
+{
+	if (t->near.in.len > 0 || t->near.eof)
+		tunnel_close(t, "no request was sent", 1);
+	else
+		links_match();
+}
+
+static void
+link_arrived(int fd)
+{
+	struct tunnel *t;
+	union addr peer;
+
+	fd_own(fd);
+	fd_peer(fd, &peer);
+	if (draining || !tunnels_room())
+		t = NULL;
+	else
+		t = tunnel_accept(&by_request, &request_steps, fd, &peer);
+	if (t == NULL) {
+		close(fd);
+		return;
+	}
+	t->state = PARKED;
+	t->status = 101;
+	t->what = strdup("exit.httptun");
+	if (end_websocket(&t->near, 0, WS_ENDS) == -1)
+		tunnel_close(t, "no memory", 1);
+	else
+		links_match();
+}
+
+/* The link that a tunnel of this worker wanted. */
+static void
+link_got(unsigned id, int fd)
+{
+	struct tunnel *t;
+
+	for (t = tunnels; t != NULL; t = t->next)
+		if (t->opening != NULL && t->opening->want == id)
+			break;
+	if (t == NULL) {		/* it has gone meanwhile */
+		(void)crew_tell(CREW_PARK, 0, 0, fd);
+		return;
+	}
+	t->opening->want = 0;
+	fd_own(fd);
+	end_socket(&t->far, fd, &far_steps, t);
+	if (end_websocket(&t->far, 0, WS_ENDS) == -1) {
+		tunnel_refuse(t, 503, "proxy_internal_error", "exit", "%s",
+		    strerror(ENOMEM));
+		return;
+	}
+	end_pulse(&t->far, LINK_QUIET_MS, LINK_GRACE_MS);
+	hop_ask(t);
+}
+
+/* ---- reverse: an exit (-r) ------------------------------------------------------ */
+
+static struct {
+	int		 links;		/* that are asked for or parked */
+	int		 trouble;	/* the last one failed */
+	int		 delay;		/* ms until the next try */
+	struct timer	 timer;
+	char		 said[WHY_MAX + HOST_MAX];	/* of the trouble */
+} exits = { 0, 0, EXIT_DELAY_MS, { NULL, NULL, 0, NULL, NULL }, "" };
+
+static const struct asker by_exit;
+
+/* Asks for as many links as there are to be; in trouble for one. */
+static void
+exit_fill(void *arg)
+{
+	struct hop *last = opt.hops;
+	struct tunnel *t;
+
+	(void)arg;
+	while (last->next != NULL)
+		last = last->next;
+	while (exits.links < (exits.trouble ? 1 : PARKED_LINKS) &&
+	    exits.timer.next == NULL && tunnels_room()) {
+		if ((t = tunnel_new(&by_exit)) == NULL)
+			return;
+		exits.links++;
+		tunnel_open(t, last->host, last->port, opt.hops, NULL);
+	}
+}
+
+/* A link was lost or could not be had: the next try is not at once. */
+static void
+exit_retry(int least)
+{
+	unsigned char jitter;
+	int ms;
+
+	exits.links--;
+	exits.trouble = 1;
+	if (exits.timer.next != NULL)
+		return;
+	if (exits.delay < least)
+		exits.delay = least;
+	random_bytes(&jitter, 1);
+	ms = exits.delay + exits.delay * jitter / 1024;
+	exits.delay = exits.delay > EXIT_DELAY_MAX_MS / 2 ?
+	    EXIT_DELAY_MAX_MS : 2 * exits.delay;
+	timer_set(&exits.timer, ms, exit_fill, NULL);
+}
+
+/* The gateway proved to be one. */
+static void
+exit_good(void)
+{
+	exits.delay = EXIT_DELAY_MS;
+	exits.said[0] = '\0';
+}
+
+static void
+exit_stood(void *arg)
+{
+	(void)arg;
+	exit_good();
+}
+
+/* The way to the gateway is open: what was the far end waits for a CONNECT. */
+static void
+exit_park(struct tunnel *t)
+{
+	opening_drop(t);
+	timer_set(&t->deadline, EXIT_STOOD_MS, exit_stood, NULL);
+	free(t->what);
+	t->what = NULL;
+	t->state = HEAD;
+	t->at_exit = t->vouched = 1;
+	fd_peer(t->far.rfd, &t->client);
+	end_move(&t->near, &t->far, &request_steps, t);
+	exits.trouble = 0;
+	exit_fill(NULL);
+	if (t->near.in.len > 0)
+		request_input(t, &t->near);
+}
+
+/* The link has its request: another one takes its place. */
+static void
+exit_used(struct tunnel *t)
+{
+	t->used = 1;
+	t->since = loop_now();
+	request_wait(t);
+	exit_good();
+	exits.links--;
+	timer_stop(&exits.timer);
+	exit_fill(NULL);
+}
+
+/* There is no way to the gateway. */
+static void
+exit_refused(struct tunnel *t)
+{
+	const struct fault *f = &t->opening->fault;
+	char what[sizeof(exits.said)];
+	int rejected = f->received >= 400 && f->received <= 499;
+
+	snprintf(what, sizeof(what), "%s", f->what);
+	if (strcmp(what, exits.said) != 0)
+		say(f->who, "%s", what);
+	memcpy(exits.said, what, sizeof(what));
+	t->state = HEAD;		/* no line in the log */
+	exit_retry(rejected ? EXIT_REJECTED_MS : 0);
+	t->used = 1;
+	tunnel_close(t, "refused", 1);
+}
+
+static void
+exit_opened(struct tunnel *t)
+{
+	if (t->at_exit)
+		request_opened(t);
+}
+
+static void
+exit_declined(struct tunnel *t)
+{
+	(t->at_exit ? request_refused : exit_refused)(t);
+}
+
+static void
+exit_ended(struct tunnel *t, const char *why, int broken)
+{
+	(void)why;
+	(void)broken;
+	if (t->used)
+		exit_fill(NULL);	/* there may be room again */
+	else
+		exit_retry(0);
+}
+
+static const struct asker by_exit = {
+	exit_opened, exit_declined, exit_ended, 0
+};
+
+static void
+exit_start(void)
+{
+	const struct hop *h;
+
+	for (h = opt.hops; h != NULL && h->next != NULL; h = h->next)
+		;
+	if (h == NULL || h->carriage != BY_WS)
+		die(2, "-r", "the last -x has to be a gateway, ws://");
+	hop_credentials(opt.hops);
+	exit_fill(NULL);
+}
+
 /* ---- listen mode: processes ---------------------------------------------------- */
 
 static struct listener *listeners;
@@ -2360,7 +3208,7 @@ worker_drain(void)
 	draining = 1;
 	listeners_close();
 	for (t = tunnels; t != NULL; t = t->next)
-		if (t->state == HEAD)
+		if (t->state == HEAD || t->state == PARKED)
 			tunnel_close(t, "done", 0);
 	worker_load();
 }
@@ -2377,15 +3225,31 @@ creds_reload(int quiet)
 }
 
 static void
-worker_command(int c)
+worker_note(const struct note *n, int fd)
 {
-	if (c == CREW_DRAIN)
+	switch (n->what) {
+	case CREW_PARK:
+		link_arrived(fd);
+		break;
+	case CREW_WANT:
+		link_wanted(n->worker, n->id);
+		break;
+	case CREW_UNWANT:
+		link_unwanted(n->worker, n->id);
+		break;
+	case CREW_LINK:
+		link_got(n->id, fd);
+		break;
+	case CREW_DRAIN:
 		worker_drain();
-	else if (c == CREW_RELOAD)
+		break;
+	case CREW_RELOAD:
 		creds_reload(1);
-	else {
-		leaving = c == CREW_LEAVE;
+		break;
+	default:
+		leaving = n->what == CREW_LEAVE;
 		worker_load();
+		break;
 	}
 }
 
@@ -2414,7 +3278,7 @@ workers_full(int error)
 }
 
 static struct crew crew = {
-	1, worker_start, worker_command, worker_ended, workers_full
+	1, worker_start, worker_note, worker_ended, workers_full
 };
 
 static void
@@ -2462,7 +3326,7 @@ inetd_ended(struct tunnel *t, const char *why, int broken)
 }
 
 static const struct asker by_inetd = {
-	request_opened, request_refused, inetd_ended
+	request_opened, request_refused, inetd_ended, 0
 };
 
 static void
@@ -2470,17 +3334,14 @@ inetd_start(void)
 {
 	struct tunnel *t;
 	union addr peer;
-	socklen_t len = sizeof(peer);
 
 	hop_credentials(opt.hops);
 	if ((t = tunnel_new(&by_inetd)) == NULL)
 		die(1, "memory", "%s", strerror(errno));
-	memset(&peer, 0, sizeof(peer));
-	if (getpeername(STDIN_FILENO, &peer.sa, &len) == 0 &&
-	    (peer.sa.sa_family == AF_INET || peer.sa.sa_family == AF_INET6)) {
-		addr_unmap(&peer);
+	fd_peer(STDIN_FILENO, &peer);
+	if (peer.sa.sa_family != AF_UNSPEC)
 		tunnel_client(t, STDIN_FILENO, &peer);
-	} else
+	else
 		t->local = 1;
 	if (fd_is_socket(STDIN_FILENO)) {
 		fd_own(STDIN_FILENO);
@@ -2506,7 +3367,8 @@ proxy_start(void)
 		listen_guard(&l->addr, guarded);
 	if (opt.port == NO_PORT && passed <= 0)
 		die(2, "LISTEN_FDS", "no listening socket");
-	if (opt.hops == NULL && !reach.literals && lookup_init() == -1)
+	if (opt.hops == NULL && !opt.reverse && !reach.literals &&
+	    lookup_init() == -1)
 		die(1, "look-up helper", "%s", strerror(errno));
 	hop_credentials(opt.hops);
 	all_totals = shared_alloc(WORKERS_MAX * sizeof(*all_totals));
@@ -2536,6 +3398,9 @@ static const char usage_text[] =
 "                                                         bridge local ports\n"
 "       httptun -l [options] [-x hop]... [addr] port      be a proxy\n"
 "       httptun -l -i [options] [-x hop]...               for one client (inetd)\n"
+"       httptun -l -r [options] [addr] port               be a gateway of exits\n"
+"       httptun -r [options] [-x hop]... -x ws://gateway:port/   be an exit\n"
+"       httptun [options] [-x hop]... ws://host:port/path with a WebSocket server\n"
 "\n"
 "  -4, -6       IPv4 only, IPv6 only\n"
 "  -A scheme    any (default), or basic: send credentials at once\n"
@@ -2552,15 +3417,17 @@ static const char usage_text[] =
 "  -N           accepted for nc's sake: half-close is always carried\n"
 "  -n           no name look-ups here\n"
 "  -P user      the first hop's user; the password is asked on the terminal\n"
+"  -r           with -l: tunnels leave through exits that register here;\n"
+"               without: be such an exit, of the gateway that the last -x is\n"
 "  -s addr      source address\n"
 "  -T           only TLS may flow (-l)\n"
-"  -t rule      targets allowed: [!]host[:ports] (-l)\n"
+"  -t rule      targets allowed: [!]host[:ports] (-l, -r)\n"
 "  -V           version\n"
 "  -v           a line for each tunnel on stderr; -vv heads too\n"
 "  -w secs      time that opening a tunnel may take (default 30)\n"
-"  -X carrier   connect\n"
-"  -x hop       [user[:password]@]host[:port], http:// URL, or direct;\n"
-"               repeatable, passed in order\n"
+"  -X carrier   of hops without a scheme: connect (default), ws\n"
+"  -x hop       [user[:password]@]host[:port], http:// or ws:// URL, or\n"
+"               direct; repeatable, passed in order\n"
 "  -z           open the tunnel, close it, report by exit status\n";
 
 static void
@@ -2679,38 +3546,65 @@ opt_w(char *arg)
 	opt.wait = opt_secs(arg, "-w");
 }
 
-/* [addr:]port:host:hostport, IPv6 addresses in brackets */
+/* Parts between colons, IPv6 addresses in brackets.  Their number, or 0. */
+static size_t
+opt_parts(struct span *part, size_t max, const char *p, const char *end)
+{
+	size_t n, k;
+
+	for (n = 0; n < max; p++) {
+		k = *p == '[' ? strcspn(p, "]") : 0;
+		k += strcspn(p + k, ":");
+		part[n].p = p;
+		part[n].n = k < (size_t)(end - p) ? k : (size_t)(end - p);
+		p += part[n++].n;
+		if (p == end)
+			return n;
+	}
+	return 0;
+}
+
+/* Where a URL begins behind a colon; NULL: nowhere. */
+static char *
+opt_url(char *arg)
+{
+	char *p = strstr(arg, "://");
+
+	while (p != NULL && p > arg && p[-1] != ':')
+		p--;
+	return p == arg ? NULL : p;
+}
+
+/* [addr:]port:host:hostport, or [addr:]port:URL */
 static void
 opt_L(char *arg)
 {
 	struct forward *f = xalloc(sizeof(*f)), **tail = &opt.forwards;
-	struct span part[4];
+	char *url = opt_url(arg);
+	struct span part[4], *p = part;
 	union addr a;
-	const char *p = arg;
-	size_t n = 0, k;
+	size_t n, k, to = url != NULL ? 0 : 2;
 
-	for (;; p++) {
-		k = *p == '[' ? strcspn(p, "]") : 0;
-		k += strcspn(p + k, ":");
-		if (n == 4)
-			die(2, "-L", "%s: not [addr:]port:host:hostport", arg);
-		part[n].p = p;
-		part[n++].n = k;
-		p += k;
-		if (*p == '\0')
-			break;
-	}
-	if (n < 3)
+	n = opt_parts(part, 2 + to, arg, url != NULL ? url - 1 :
+	    arg + strlen(arg));
+	if (n < 1 + to)
 		die(2, "-L", "%s: not [addr:]port:host:hostport", arg);
-	if (n == 4) {
-		k = part[0].n >= 2 && part[0].p[0] == '[' ? 1 : 0;
-		f->addr = xdup(part[0].p + k, part[0].n - 2 * k);
+	if (n == 2 + to) {
+		k = p->n >= 2 && p->p[0] == '[' ? 1 : 0;
+		f->addr = xdup(p->p + k, p->n - 2 * k);
 		if (k > 0 && addr_literal(&a, f->addr, 0) == -1)
 			die(2, "-L", "bad address '%s'", f->addr);
+		p++;
 	}
-	f->port = opt_port(part[n - 3].p, part[n - 3].n, 0, "-L");
-	opt_host(f->host, part[n - 2].p, part[n - 2].n, "-L");
-	f->hostport = opt_port(part[n - 1].p, part[n - 1].n, 1, "-L");
+	f->port = opt_port(p->p, p->n, 0, "-L");
+	if (url != NULL) {
+		f->bridge = bridge_new(url, "-L");
+		strcpy(f->host, f->bridge->host);
+		f->hostport = f->bridge->port;
+	} else {
+		opt_host(f->host, p[1].p, p[1].n, "-L");
+		f->hostport = opt_port(p[2].p, p[2].n, 1, "-L");
+	}
 	while (*tail != NULL)
 		tail = &(*tail)->next;
 	*tail = f;
@@ -2737,7 +3631,11 @@ opt_X(char *arg)
 {
 	if (strcmp(arg, "4") == 0 || strcmp(arg, "5") == 0)
 		die(2, "-X", "SOCKS is not spoken; connect is");
-	if (strcmp(arg, "connect") != 0)
+	if (strcmp(arg, "connect") == 0)
+		opt.carriage = BY_CONNECT;
+	else if (strcmp(arg, "ws") == 0)
+		opt.carriage = BY_WS;
+	else
 		die(2, "-X", "no carrier of this version: '%s'", arg);
 }
 
@@ -2745,7 +3643,6 @@ static void
 opt_x(char *arg)
 {
 	struct hop *h, **tail = &opt.hops;
-	const char *wrong;
 	int n = 0;
 
 	if (strcmp(arg, "direct") == 0) {
@@ -2753,14 +3650,12 @@ opt_x(char *arg)
 		return;
 	}
 	h = xalloc(sizeof(*h));
-	wrong = hop_parse(h, arg);
+	h->arg = xdup(arg, strlen(arg));
 	hop_mask(arg);
 	for (; *tail != NULL; tail = &(*tail)->next)
 		n++;
 	if (n == HOPS_MAX)
-		wrong = "too many hops";
-	if (wrong != NULL)
-		die(2, "-x", "%s: %s", arg, wrong);
+		die(2, "-x", "%s: too many hops", arg);
 	*tail = h;
 }
 
@@ -2825,10 +3720,11 @@ static const struct option {
 	{ 'l', 0,   MODE_LISTEN, &opt.listen, NULL },
 	{ 'N', 0,   MODE_ALL, &nothing, NULL },
 	{ 'n', 0,   MODE_ALL, &reach.literals, NULL },
-	{ 'P', ':', MODE_STDIO | MODE_LOCAL, NULL, opt_P },
+	{ 'P', ':', MODE_STDIO | MODE_LOCAL | MODE_EXIT, NULL, opt_P },
+	{ 'r', 0,   MODE_SERVE, &opt.reverse, NULL },
 	{ 's', ':', MODE_ALL, NULL, opt_s },
 	{ 'T', 0,   MODE_LISTEN, &opt.tls_only, NULL },
-	{ 't', ':', MODE_LISTEN, NULL, opt_t },
+	{ 't', ':', MODE_SERVE, NULL, opt_t },
 	{ 'V', 0,   MODE_ALL, NULL, opt_V },
 	{ 'v', 0,   MODE_ALL, &opt.verbose, NULL },
 	{ 'w', ':', MODE_ALL, NULL, opt_w },
@@ -2884,12 +3780,17 @@ opt_conflicts(unsigned long seen)
 		if (seen & 1UL << i && !(options[i].modes & (int)opt.mode))
 			die(2, who, "not with %s", opt.mode == MODE_LISTEN ?
 			    "-l" : opt.mode == MODE_LOCAL ? "-L" :
+			    opt.mode == MODE_EXIT ? "-r" :
 			    "stdin and stdout");
 	}
 	if (opt.direct && opt.hops != NULL)
 		die(2, "-x", "direct, and hops");
 	if (opt.inetd && opt.workers > 1)
 		die(2, "-j", "not with -i");
+	if (opt.inetd && opt.reverse)
+		die(2, "-r", "not with -i");
+	if (opt.mode == MODE_LISTEN && opt.reverse && opt.hops != NULL)
+		die(2, "-x", "not with -l -r: tunnels leave through exits");
 	if (opt.fdpass && opt.zero)
 		die(2, "-F", "not with -z");
 }
@@ -2899,6 +3800,12 @@ opt_operands(int argc, char **argv)
 {
 	switch (opt.mode) {
 	case MODE_STDIO:
+		if (argc == 1 && strstr(argv[0], "://") != NULL) {
+			opt.bridge = bridge_new(argv[0], "destination");
+			strcpy(opt.host, opt.bridge->host);
+			opt.port = opt.bridge->port;
+			break;
+		}
 		if (argc != 2)
 			usage();
 		opt_host(opt.host, argv[0], strlen(argv[0]), "host");
@@ -2945,8 +3852,9 @@ main(int argc, char **argv)
 	seen = opt_parse(argc, argv);
 	opt_environment();
 	opt.mode = opt.listen ? MODE_LISTEN : opt.forwards != NULL ?
-	    MODE_LOCAL : MODE_STDIO;
+	    MODE_LOCAL : opt.reverse ? MODE_EXIT : MODE_STDIO;
 	opt_conflicts(seen);
+	hops_parse();
 	opt_operands(argc - optind, argv + optind);
 	if (opt.cred_file != NULL &&
 	    (opt.creds = cred_read(opt.cred_file, 0)) == NULL)
@@ -2960,6 +3868,8 @@ main(int argc, char **argv)
 		inetd_start();
 	else if (opt.mode == MODE_LISTEN)
 		proxy_start();
+	else if (opt.mode == MODE_EXIT)
+		exit_start();
 	else if (opt.mode == MODE_LOCAL)
 		ports_start();
 	else

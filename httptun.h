@@ -74,14 +74,23 @@
 #define HEAD_FIELDS	100	/* fields of a head */
 #define HOST_MAX	255	/* bytes of a host name */
 #define CRED_MAX	512	/* bytes of user:password */
+#define WS_FRAME_MAX	67108864	/* bytes of a WebSocket frame taken */
 #define INPUT_MAX	(HEAD_MAX + 1024) /* kept of an end not linked yet */
 #define CHUNK		65536	/* bytes read at once */
 #define REFUSAL_MAX	65536	/* of a refusal's body read to ask again */
 #define OPEN_SECS	30	/* -w */
-#define LINGER_SECS	2	/* for a refused client to read its reply */
+#define LINGER_SECS	2	/* for a refused client's, or a Close's, end */
 #define RECONNECT_MS	250	/* until the next address (RFC 8305, 5) */
 #define COLD_MS		250	/* a quiet descriptor becomes a cold one */
 #define GLANCE_MS	10	/* how often cold ones are looked at */
+#define WS_QUIET_MS	30000	/* until a Ping, and for its answer */
+#define PARKED_LINKS	4	/* that an exit keeps */
+#define LINK_QUIET_MS	2000	/* what was not heard of so long is asked, */
+#define LINK_GRACE_MS	3000	/* and has so long to answer */
+#define EXIT_DELAY_MS	1000	/* until an exit tries again; doubles */
+#define EXIT_DELAY_MAX_MS 60000
+#define EXIT_REJECTED_MS 10000	/* at least, where it was not wanted */
+#define EXIT_STOOD_MS	10000	/* then all is well again */
 #define REST_MS		1000	/* a listener's rest when out of descriptors */
 #define ROOMY_MS	60000	/* with room until "full" is said again */
 #define ADDRS_MAX	32	/* addresses tried of one name */
@@ -161,6 +170,8 @@ const struct field *head_field(const struct head *, const char *name,
 	    const struct field *after);
 /* 1 when a field of that name lists the token (RFC 9110, 5.6.1). */
 int	head_lists(const struct head *, const char *name, const char *token);
+/* Takes the next item off a comma list; it may be empty.  0: the end. */
+int	list_next(struct span *rest, struct span *item);
 int	head_method(const struct head *, const char *);	/* case matters */
 /* 1 when the connection persists after this message (RFC 9112, 9.3). */
 int	head_persists(const struct head *);
@@ -193,7 +204,7 @@ int	chunked_done(const struct chunked *);
 
 /* ---- http.c: codecs, for ends (net.c) ------------------------------------ */
 
-#define MARGIN		32	/* bytes that an encoder may add on each side */
+#define MARGIN		48	/* bytes that encoders may add on each side */
 
 /* Turns an end's bytes into the tunnel's and back, in place. */
 struct codec {
@@ -260,6 +271,12 @@ int	target_absolute(struct span target);
  */
 ssize_t	percent_decode(char *dst, size_t size, struct span);
 
+/* ---- http.c: hashes -------------------------------------------------------- */
+
+#define SHA1_LEN	20
+
+void	sha1(unsigned char *dst, const void *, size_t n);	/* FIPS 180-4 */
+
 /* ---- http.c: credentials (RFC 9110, 11; RFC 7617) ----------------------- */
 
 /* Standard alphabet with padding; dst holds 4 * ((n + 2) / 3) + 1 bytes. */
@@ -280,6 +297,61 @@ int	auth_basic(struct buf *, const char *user, const char *pass);
  * (CRED_MAX + 1 bytes).  Returns their length, or -1 when it is not Basic.
  */
 ssize_t	auth_basic_decode(struct span value, char *userpass);
+
+/* ---- http.c: WebSocket (RFC 6455) ---------------------------------------- */
+
+#define WS_HEAD_MAX	14	/* bytes of a frame's head */
+#define WS_CONTROL_MAX	125	/* bytes of a control frame's payload */
+#define WS_KEY		24	/* characters of a Sec-WebSocket-Key */
+#define WS_ACCEPT	28	/* and of what accepts it */
+
+enum { WS_CONTINUATION, WS_TEXT, WS_BINARY, WS_CLOSE = 8, WS_PING, WS_PONG };
+
+/* Close codes (7.4.1); WS_NO_CODE is a Close without one. */
+enum {
+	WS_NORMAL = 1000, WS_PROTOCOL = 1002, WS_NO_CODE = 1005,
+	WS_NOT_UTF8 = 1007, WS_TOO_BIG = 1009, WS_BROKEN = 1011
+};
+
+/*
+ * A WebSocket that carries a byte stream.  All zero but the first two is its
+ * beginning; a message may be cut anywhere and is never held.
+ */
+struct ws {
+	unsigned	 client:1,	/* we mask, the other side must not */
+			 ends:1,	/* the text "end" ends a direction */
+			 ended:1,	/* it came */
+			 closed:1,	/* a Close came: code */
+			 ponging:1,	/* a Pong is owed: pong */
+			 fin:1, masked:1;	/* of the frame being read */
+	unsigned char	 opcode;	/* of the frame */
+	unsigned char	 message;	/* opcode of the unfinished message */
+	unsigned char	 nhead;		/* bytes of the head that are there */
+	unsigned char	 ncontrol, npong, nend;
+	unsigned char	 utf8, utf8_min;	/* see utf8_byte() */
+	unsigned	 code;		/* of their Close, or of our reason */
+	unsigned	 phase;		/* of the mask */
+	uint64_t	 left;		/* of the frame's payload */
+	unsigned char	 head[WS_HEAD_MAX], mask[4];
+	unsigned char	 control[WS_CONTROL_MAX], pong[WS_CONTROL_MAX];
+};
+
+/*
+ * Takes frames off n bytes at p.  Returns the length of the payload, which
+ * moves to the front; what else came is in the struct.  -1: the connection
+ * has to be failed, with code (7.1.7).  Behind a Close nothing is read.
+ */
+ssize_t	ws_decode(struct ws *, unsigned char *p, size_t n);
+/*
+ * Makes the *n bytes at p, with WS_HEAD_MAX of room before, one whole frame,
+ * masked with the key (4 bytes) if we are the client.  Returns its begin.
+ */
+unsigned char *ws_encode(const struct ws *, int opcode,
+	    const unsigned char *key, unsigned char *p, size_t *n);
+/* 1 between two frames, with nothing owed. */
+int	ws_clean(const struct ws *);
+/* What the server answers to a key, WS_ACCEPT + 1 bytes (1.3). */
+void	ws_accept(char *dst, const char *key, size_t n);
 
 /* ---- http.c: replies ----------------------------------------------------- */
 
@@ -398,7 +470,8 @@ struct end {
 	const struct steps *steps;
 	void		*owner;
 	struct end	*peer;		/* gets what comes */
-	const struct codec *codec;	/* NULL: bytes as they are */
+	struct websocket *ws;		/* NULL: the carrier has no frames */
+	const struct codec *codec;	/* NULL: no message */
 	void		*coding;	/* its state, the owner's */
 	unsigned long long *meter;	/* counts what comes, the owner's */
 	int		 rfd, wfd;	/* -1: none */
@@ -417,6 +490,14 @@ struct end {
 	unsigned	 peeked;	/* bytes of in that were only looked at */
 };
 
+/* How a direction's end is said on a WebSocket. */
+enum ws_ending {
+	WS_ENDS,	/* "end"; after both, Close */
+	WS_CLOSES,	/* Close, and what still comes is delivered */
+	WS_STAYS,	/* not at all: the other side closes */
+	WS_LEAVES	/* Close, and nothing more is waited for: end_leave() */
+};
+
 void	end_socket(struct end *, int fd, const struct steps *, void *owner);
 void	end_stdio(struct end *, const struct steps *, void *owner);
 /* Queues bytes and sends what goes at once.  Errors come as broken. */
@@ -431,6 +512,28 @@ void	end_part(struct end *from);	/* what comes is the owner's again */
 int	end_failed(struct end *);
 /* exact: the first n bytes of in are the owner's, the rest stays unread. */
 void	end_keep(struct end *, size_t n);
+/*
+ * From here on it is a WebSocket (RFC 6455), in has its first frames.  client
+ * is who masks.  -1: ENOMEM.
+ */
+int	end_websocket(struct end *, int client, enum ws_ending);
+/* Its life: a Ping after quiet ms without a byte, broken grace ms later. */
+void	end_pulse(struct end *, int quiet, int grace);
+void	end_ping(struct end *);		/* now, if none is unanswered */
+int64_t	end_heard(const struct end *);	/* loop_now() of its last byte */
+/* 1: no Ping is unanswered, it is between two frames and owes nothing. */
+int	end_alive(const struct end *);
+/* As end_finish(), but the whole WebSocket ends: Close 1000. */
+void	end_leave(struct end *);
+/*
+ * Says Close with the reason and ends TCP; what still comes is read over, up
+ * to input with eof.  0: there is no such way, it has to be closed.
+ */
+int	end_fail(struct end *);
+const char *end_why(const struct end *);	/* error in words */
+/* Makes it another one's; it may have no peer. */
+void	end_move(struct end *to, struct end *from, const struct steps *,
+	    void *owner);
 void	end_close(struct end *);
 void	end_reset(struct end *);	/* the other side gets a RST */
 /* Gives up the descriptor (in blocking mode) without closing it. */
@@ -509,15 +612,26 @@ int	listen_addrs(union addr *, const char *addr, unsigned port);
 
 /* ---- net.c: workers ---------------------------------------------------------- */
 
-/* Orders to a worker, and what it tells. */
-enum { CREW_ACCEPT = 'A', CREW_LEAVE = 'L', CREW_DRAIN = 'D',
-       CREW_RELOAD = 'R', CREW_FULL = 'F', CREW_ROOM = 'O' };
+/* What the first process tells workers, they it, and they each other. */
+enum {
+	CREW_ACCEPT, CREW_LEAVE, CREW_DRAIN, CREW_RELOAD, CREW_HELPER,
+	CREW_FULL, CREW_ROOM,
+	CREW_PARK, CREW_WANT, CREW_UNWANT, CREW_LINK	/* exits' links */
+};
+#define CREW_FIRST	(-1)		/* the first process */
+
+struct note {
+	int		 what;
+	int		 worker;	/* that it is from, CREW_FIRST: none */
+	unsigned	 id;
+};
 
 /* How this program is many processes; the functions are the owner's. */
 struct crew {
 	int	  min;			/* workers that accept */
 	void	(*start)(int number);	/* in a new worker, before its loop */
-	void	(*command)(int);	/* in a worker: an order */
+	/* In a worker; the descriptor (-1: none) is its own. */
+	void	(*note)(const struct note *, int fd);
 	void	(*ended)(int number, int pid, int status);
 	void	(*full)(int error);	/* no room, and no more workers */
 };
@@ -526,15 +640,22 @@ struct crew {
 int	crew_start(const struct crew *);
 int	crew_size(void);
 void	crew_order_all(int);
-/* In a worker: CREW_FULL or CREW_ROOM. */
-void	crew_tell(int);
+/*
+ * In a worker: a note to that one (or CREW_FIRST), with a descriptor or -1,
+ * which is given away in any case.  -1: it did not go, or this is no worker.
+ */
+int	crew_tell(int what, int worker, unsigned id, int fd);
+int	crew_number(void);		/* which worker this is */
 
 /* ---- net.c: this process ------------------------------------------------------ */
 
 /* Opens /dev/null where 0, 1 or 2 are closed, ignores SIGPIPE. */
 void	fd_sane(void);
+/* Whom a TCP socket is connected to; AF_UNSPEC: that cannot be told. */
+void	fd_peer(int fd, union addr *);
 /* Makes an inherited TCP socket ours: non-blocking, and as all of them. */
 void	fd_own(int fd);
+void	random_bytes(void *, size_t n);		/* unpredictable ones */
 /* Zeroed memory that children share; NULL: errno. */
 void	*shared_alloc(size_t);
 /* Passes fd with one byte over the socket.  -1: errno. */

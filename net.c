@@ -100,6 +100,8 @@ static fd_set readable, writable;	/* what the last select() found */
 static int stopped;
 static int64_t now = -1;
 static struct grave *graves;
+static unsigned char pool[256];		/* of random bytes */
+static size_t pool_left;
 static struct timer timers = { &timers, &timers, 0, NULL, NULL };
 
 /* It is not idle: the next turn asks about it. */
@@ -455,6 +457,7 @@ loop_reset(void)
 	timers.next = timers.prev = &timers;
 	graves = NULL;
 	stopped = 0;
+	pool_left = 0;		/* its random bytes are the parent's */
 }
 
 /* ---- addresses ------------------------------------------------------------- */
@@ -728,6 +731,18 @@ fd_is_socket(int fd)
 }
 
 void
+fd_peer(int fd, union addr *a)
+{
+	socklen_t len = sizeof(*a);
+
+	memset(a, 0, sizeof(*a));
+	if (getpeername(fd, &a->sa, &len) == -1 ||
+	    (a->sa.sa_family != AF_INET && a->sa.sa_family != AF_INET6))
+		memset(a, 0, sizeof(*a));
+	addr_unmap(a);
+}
+
+void
 fd_own(int fd)
 {
 	fd_flags(fd);
@@ -759,7 +774,24 @@ fd_sane(void)
 	sigaction(SIGPIPE, &sa, NULL);
 }
 
-/* A message of n bytes with one descriptor beside it. */
+void
+random_bytes(void *dst, size_t n)
+{
+	unsigned char *p = dst;
+
+	for (; n > 0; n--) {
+		if (pool_left == 0) {
+			/* It fails only where a kernel has none. */
+			if (getentropy(pool, sizeof(pool)) == -1)
+				abort();
+			pool_left = sizeof(pool);
+		}
+		*p++ = pool[--pool_left];
+		pool[pool_left] = 0;
+	}
+}
+
+/* A message of n bytes, with a descriptor beside it unless fd is -1. */
 static ssize_t
 fd_send(int sock, int fd, const void *p, size_t n, int flags)
 {
@@ -777,13 +809,15 @@ fd_send(int sock, int fd, const void *p, size_t n, int flags)
 	memset(&control, 0, sizeof(control));
 	msg.msg_iov = &iov;
 	msg.msg_iovlen = 1;
-	msg.msg_control = &control;
-	msg.msg_controllen = sizeof(control.space);
-	cmsg = CMSG_FIRSTHDR(&msg);
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+	if (fd != -1) {
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control.space);
+		cmsg = CMSG_FIRSTHDR(&msg);
+		cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+	}
 	return sendmsg(sock, &msg, flags | MSG_NOSIGNAL);
 }
 
@@ -921,6 +955,35 @@ static const struct carrier stdio = {
 /* ---- ends and flows --------------------------------------------------------------- */
 
 /*
+ * A WebSocket has no half-close.  How a direction's end is said, and how its
+ * end is told from a loss, depends on what both sides agreed on; `over' is
+ * reached by a Close in each direction, or when waiting for it took too long.
+ */
+struct websocket {
+	struct ws	 ws;
+	enum ws_ending	 ending;
+	struct timer	 pulse;
+	int64_t		 heard;		/* when the last byte came */
+	int64_t		 pinged;	/* when the open Ping left, or 0 */
+	int		 quiet, grace;	/* ms until a Ping, and for an answer */
+	unsigned	 closing:1,	/* our Close has left */
+			 gone:1,	/* nothing more comes */
+			 cut:1,		/* a frame of ours is not whole */
+			 deaf:1;	/* what comes means nothing any more */
+};
+
+static int	ws_listens(const struct end *);
+static int	ws_settled(const struct end *);
+static unsigned char *ws_frame(struct end *, int, unsigned char *, size_t *);
+static void	ws_take(struct end *, size_t);
+static void	ws_hangup(struct end *);
+static void	ws_pong(struct end *);
+static void	ws_stalled(struct end *);
+static int	ws_leave(struct end *, unsigned);
+static void	ws_free(struct end *);
+static void	ws_cut(struct end *);
+
+/*
  * Invariant: nothing is read from an end while its peer owes bytes to the
  * other side, so what is kept is bounded by one read, an idle tunnel owns no
  * buffer, and a stalled reader stops the sender.
@@ -929,9 +992,10 @@ static int
 end_hungry(const struct end *e)
 {
 	if (e->eof)
-		return 0;
+		return ws_listens(e);
 	if (e->peer != NULL)
-		return e->peer->out.len == 0 && e->peer->error == 0;
+		return e->peer->out.len == 0 && e->peer->error == 0 &&
+		    !e->peer->finish;
 	return !e->deaf && e->in.len < INPUT_MAX;
 }
 
@@ -953,6 +1017,7 @@ end_break(struct end *e, int error)
 {
 	if (e->error == 0)
 		e->error = error;
+	ws_cut(e);
 	buf_free(&e->out);
 	e->steps->broken(e->owner, e);
 }
@@ -972,7 +1037,26 @@ end_lose(struct end *e, int error)
 		return;
 	}
 	e->error = error;
+	ws_cut(e);
 	buf_free(&e->out);
+}
+
+/* Whether nothing more is to be said on this side. */
+static int
+end_over(const struct end *e)
+{
+	return e->finished && (e->ws != NULL ? ws_settled(e) :
+	    e->out.len == 0);
+}
+
+/* Tells the owner when that holds for both. */
+static int
+end_check(struct end *e)
+{
+	if (e->peer == NULL || !end_over(e) || !end_over(e->peer))
+		return 0;
+	e->steps->done(e->owner, e);
+	return 1;
 }
 
 /* Sends what is owed, then tells our end to the other side. */
@@ -992,6 +1076,7 @@ end_flush(struct end *e)
 		buf_take(&e->out, (size_t)n);
 		e->active = loop_now();
 	}
+	ws_pong(e);
 	if (e->finish && !e->finished) {
 		e->finished = 1;
 		if (!e->stays && e->carrier->finish(e) == -1) {
@@ -999,9 +1084,7 @@ end_flush(struct end *e)
 			return;
 		}
 	}
-	if (e->peer != NULL && e->finished && e->peer->finished)
-		e->steps->done(e->owner, e);
-	else
+	if (!end_check(e) && e->out.len == 0)
 		e->steps->sent(e->owner, e);
 }
 
@@ -1031,6 +1114,8 @@ end_put(struct end *e, const unsigned char *p, size_t n)
 		return -1;
 	}
 	loop_touch(e->wfd);
+	if (e->peer != NULL)
+		ws_stalled(e->peer);
 	return 0;
 }
 
@@ -1059,6 +1144,15 @@ end_eof(struct end *e)
 static unsigned char margin_chunk[MARGIN + CHUNK + MARGIN];
 static unsigned char *const chunk = margin_chunk + MARGIN;
 
+/* Sends n bytes of payload at p, with MARGIN around. */
+static int
+end_push(struct end *e, unsigned char *p, size_t n)
+{
+	if (e->ws != NULL)
+		p = ws_frame(e, WS_BINARY, p, &n);
+	return end_put(e, p, n);
+}
+
 /* Hands n bytes in the chunk, that came from e, to its peer. */
 static void
 end_relay(struct end *e, size_t n)
@@ -1079,8 +1173,23 @@ end_relay(struct end *e, size_t n)
 		*e->meter += n;
 	if (to->codec != NULL && n > 0)
 		p = to->codec->encode(to->coding, p, &n);
-	if ((n == 0 || end_put(to, p, n) == 0) && over && e->peer == to)
+	if ((n == 0 || end_push(to, p, n) == 0) && over && e->peer == to)
 		e->steps->over(e->owner, e);
+}
+
+/* Takes n bytes in the chunk. */
+static void
+end_take(struct end *e, size_t n)
+{
+	e->active = loop_now();
+	if (e->peer != NULL)
+		end_relay(e, n);
+	else if (buf_put(&e->in, chunk, n) == -1)
+		end_break(e, errno);
+	else {
+		e->peeked = e->exact ? (unsigned)n : 0;
+		e->steps->input(e->owner, e);
+	}
 }
 
 static void
@@ -1089,23 +1198,20 @@ end_read(struct end *e)
 	ssize_t n;
 
 	n = e->carrier->recv(e, chunk,
-	    e->peer != NULL ? CHUNK : INPUT_MAX - e->in.len);
+	    e->peer != NULL || e->eof ? CHUNK : INPUT_MAX - e->in.len);
 	if (n == -1) {
 		if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
 			end_break(e, errno);
 		return;
 	}
-	e->active = loop_now();
-	if (n == 0) {
+	if (e->ws != NULL && n == 0)
+		ws_hangup(e);
+	else if (e->ws != NULL)
+		ws_take(e, (size_t)n);
+	else if (n == 0)
 		end_eof(e);
-	} else if (e->peer != NULL) {
-		end_relay(e, (size_t)n);
-	} else if (buf_put(&e->in, chunk, (size_t)n) == -1) {
-		end_break(e, errno);
-	} else {
-		e->peeked = e->exact ? (unsigned)n : 0;
-		e->steps->input(e->owner, e);
-	}
+	else
+		end_take(e, (size_t)n);
 }
 
 static void
@@ -1139,6 +1245,22 @@ end_init(struct end *e, const struct carrier *c, int rfd, int wfd,
 }
 
 void
+end_move(struct end *to, struct end *from, const struct steps *steps,
+    void *owner)
+{
+	*to = *from;
+	to->steps = steps;
+	to->owner = owner;
+	slots[to->rfd].arg = slots[to->wfd].arg = to;
+	if (to->ws != NULL) {
+		from->ws = NULL;
+		end_pulse(to, to->ws->quiet, to->ws->grace);
+	}
+	memset(from, 0, sizeof(*from));
+	from->rfd = from->wfd = -1;
+}
+
+void
 end_socket(struct end *e, int fd, const struct steps *steps, void *owner)
 {
 	end_init(e, &tcp, fd, fd, steps, owner);
@@ -1154,19 +1276,32 @@ end_stdio(struct end *e, const struct steps *steps, void *owner)
 void
 end_send(struct end *e, const void *p, size_t n)
 {
-	(void)end_put(e, p, n);
+	const unsigned char *s = p;
+	size_t k;
+
+	if (e->ws == NULL) {
+		(void)end_put(e, p, n);
+		return;
+	}
+	for (; n > 0; n -= k, s += k) {
+		k = n < CHUNK ? n : CHUNK;
+		memcpy(chunk, s, k);
+		if (end_push(e, chunk, k) == -1)
+			return;
+	}
 }
 
 void
 end_finish(struct end *e)
 {
-	unsigned char last[MARGIN];
+	unsigned char last[3 * MARGIN];
 	size_t n;
 
 	if (e->finish)
 		return;
-	if (e->codec != NULL && (n = e->codec->last(e->coding, last)) > 0)
-		(void)end_put(e, last, n);
+	if (e->codec != NULL &&
+	    (n = e->codec->last(e->coding, last + MARGIN)) > 0)
+		(void)end_push(e, last + MARGIN, n);
 	e->finish = 1;
 	if (e->error == 0)
 		end_flush(e);
@@ -1210,8 +1345,9 @@ end_failed(struct end *e)
 {
 	socklen_t len = sizeof(e->error);
 
-	return e->error != 0 || (e->carrier == &tcp && getsockopt(e->rfd,
-	    SOL_SOCKET, SO_ERROR, &e->error, &len) == 0 && e->error != 0);
+	return e->error != 0 || ((e->carrier == &tcp || e->ws != NULL) &&
+	    getsockopt(e->rfd, SOL_SOCKET, SO_ERROR, &e->error, &len) == 0 &&
+	    e->error != 0);
 }
 
 void
@@ -1235,7 +1371,10 @@ end_drop(struct end *e, int abrupt)
 {
 	if (e->carrier == NULL)
 		return;
-	if (e->carrier == &tcp && e->rfd != -1)
+	if (e->ws != NULL && e->rfd != -1)
+		abrupt = !ws_leave(e, abrupt ? WS_BROKEN : WS_NORMAL);
+	ws_free(e);
+	if (e->carrier != &stdio && e->rfd != -1)
 		fd_abrupt(e->rfd, abrupt);
 	if (e->rfd != -1)
 		fd_close(e->rfd);
@@ -1267,16 +1406,423 @@ end_release(struct end *e)
 	int fd = e->rfd;
 
 	loop_forget(fd);
+	ws_free(e);
 	fd_abrupt(fd, 0);
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 	e->rfd = e->wfd = -1;
 	return fd;
 }
 
+/* ---- ends that are WebSockets (RFC 6455) ------------------------------------------ */
+
+static int
+ws_listens(const struct end *e)
+{
+	return e->ws != NULL && !e->ws->gone;
+}
+
+static int
+ws_settled(const struct end *e)
+{
+	const struct websocket *w = e->ws;
+
+	/* The server closes TCP first (7.1.1). */
+	return w->gone || (w->closing && w->ws.closed && !w->ws.client &&
+	    e->out.len == 0);
+}
+
+static void
+ws_free(struct end *e)
+{
+	if (e->ws != NULL)
+		timer_stop(&e->ws->pulse);
+	free(e->ws);
+	e->ws = NULL;
+}
+
+static void
+ws_cut(struct end *e)
+{
+	if (e->ws != NULL && e->out.len > 0)
+		e->ws->cut = 1;
+}
+
+static unsigned char *
+ws_frame(struct end *e, int opcode, unsigned char *p, size_t *n)
+{
+	unsigned char key[4] = { 0, 0, 0, 0 };
+
+	if (e->ws->ws.client)
+		random_bytes(key, sizeof(key));
+	return ws_encode(&e->ws->ws, opcode, key, p, n);
+}
+
+/* Sends a frame of few bytes. */
+static int
+ws_put(struct end *e, int opcode, const void *p, size_t n)
+{
+	unsigned char room[WS_HEAD_MAX + WS_CONTROL_MAX];
+	unsigned char *frame = room + WS_HEAD_MAX;
+
+	memcpy(frame, p, n);
+	frame = ws_frame(e, opcode, frame, &n);
+	return end_put(e, frame, n);
+}
+
+/* Nothing more is waited for. */
+static void
+ws_late(void *arg)
+{
+	struct end *e = arg;
+
+	if (e->out.len > 0) {		/* it has not left yet */
+		timer_set(&e->ws->pulse, (int64_t)LINGER_SECS * 1000, ws_late,
+		    e);
+		return;
+	}
+	e->ws->gone = 1;
+	if (e->peer != NULL)
+		(void)end_check(e);
+	else {
+		e->eof = 1;
+		e->steps->input(e->owner, e);
+	}
+}
+
+static void
+ws_close(struct end *e, unsigned code)
+{
+	unsigned char p[2];
+
+	if (e->ws->closing)
+		return;
+	e->ws->closing = 1;
+	p[0] = (unsigned char)(code >> 8);
+	p[1] = (unsigned char)code;
+	(void)ws_put(e, WS_CLOSE, p, sizeof(p));
+}
+
+/* Sends Close and waits for the other side's, or for its end of TCP. */
+static void
+ws_part(struct end *e)
+{
+	struct websocket *w = e->ws;
+
+	timer_set(&w->pulse, (int64_t)LINGER_SECS * 1000, ws_late, e);
+	ws_close(e, WS_NORMAL);
+}
+
+/* Our direction ends. */
+static int
+ws_finish(struct end *e)
+{
+	struct websocket *w = e->ws;
+
+	switch (w->ending) {
+	case WS_ENDS:
+		if (ws_put(e, WS_TEXT, "end", 3) == 0 && w->ws.ended)
+			ws_part(e);
+		break;
+	case WS_CLOSES:
+		ws_close(e, WS_NORMAL);
+		break;
+	case WS_LEAVES:
+		ws_part(e);
+		break;
+	case WS_STAYS:
+		break;
+	}
+	return 0;
+}
+
+static const struct carrier websocket = {
+	"ws", tcp_recv, tcp_send, ws_finish, 1
+};
+
+/* Pongs go between frames, and one at most waits for that. */
+static void
+ws_pong(struct end *e)
+{
+	struct websocket *w = e->ws;
+
+	if (w == NULL || !w->ws.ponging || e->out.len > 0 || w->closing)
+		return;
+	w->ws.ponging = 0;
+	(void)ws_put(e, WS_PONG, w->ws.pong, w->ws.npong);
+}
+
+/* A Close came that may come now: 7.1.3, or both `end's were said. */
+static void
+ws_agreed(struct end *e)
+{
+	struct websocket *w = e->ws;
+
+	e->finish = e->finished = 1;
+	ws_part(e);
+	if (e->ws != w)
+		return;
+	if (!e->eof)
+		end_eof(e);
+	if (e->ws == w)
+		(void)end_check(e);
+}
+
+static void
+ws_closed(struct end *e)
+{
+	struct websocket *w = e->ws;
+	unsigned code = w->ws.code;
+
+	if (w->ending == WS_LEAVES ||
+	    (w->ending == WS_ENDS && w->ws.ended && e->finished &&
+	    code == WS_NORMAL) ||
+	    (e->peer != NULL && w->ending != WS_ENDS &&
+	    (code == WS_NORMAL || code == WS_NO_CODE)))
+		ws_agreed(e);
+	else
+		end_break(e, ECONNABORTED);
+}
+
+/* What came besides data. */
+static void
+ws_events(struct end *e)
+{
+	struct websocket *w = e->ws;
+
+	ws_pong(e);
+	if (e->ws == w && w->ws.ended && !e->eof) {
+		end_eof(e);
+		if (e->ws == w && e->finished)
+			ws_part(e);
+	}
+	if (e->ws == w && w->ws.closed)
+		ws_closed(e);
+}
+
+/* n bytes in the chunk, as they came. */
+static void
+ws_take(struct end *e, size_t n)
+{
+	struct websocket *w = e->ws;
+	int pinged = w->pinged != 0;
+	ssize_t r;
+
+	w->heard = loop_now();
+	w->pinged = 0;
+	if (w->deaf)
+		return;
+	r = ws_decode(&w->ws, chunk, n);
+	if (r == -1) {
+		end_break(e, EPROTO);
+		return;
+	}
+	if (r > 0)
+		end_take(e, (size_t)r);
+	if (e->ws == w)
+		ws_events(e);
+	/* An answer to a Ping may be what its owner waits for. */
+	if (e->ws == w && pinged && e->peer == NULL)
+		e->steps->input(e->owner, e);
+}
+
+/* TCP ends, which without a Close is a loss. */
+static void
+ws_hangup(struct end *e)
+{
+	struct websocket *w = e->ws;
+
+	w->gone = 1;
+	if (!w->ws.closed && !w->deaf)
+		end_break(e, ECONNABORTED);
+	else if (e->peer != NULL)
+		(void)end_check(e);
+	else {
+		e->eof = 1;
+		e->steps->input(e->owner, e);
+	}
+}
+
+/*
+ * Asks after quiet ms without a byte whether the other side is there.  Only
+ * while this end reads could it be heard; else we say that we are (5.5.3).
+ */
+static void
+ws_beat(void *arg)
+{
+	struct end *e = arg;
+	struct websocket *w = e->ws;
+	int64_t rest;
+
+	if (!end_hungry(e)) {
+		w->heard = loop_now();
+		w->pinged = 0;
+		rest = w->quiet / 2;
+		(void)ws_put(e, WS_PONG, "", 0);
+	} else if (w->pinged != 0) {
+		rest = w->pinged + w->grace - loop_now();
+		if (rest <= 0) {
+			end_break(e, ETIMEDOUT);
+			return;
+		}
+	} else if ((rest = w->heard + w->quiet - loop_now()) <= 0) {
+		end_ping(e);
+		rest = w->grace;
+	}
+	if (e->ws == w)
+		timer_set(&w->pulse, rest, ws_beat, e);
+}
+
+/* It does not read for a while: what it says then may not come too late. */
+static void
+ws_stalled(struct end *e)
+{
+	struct websocket *w = e->ws;
+
+	if (w != NULL && w->pulse.fn == ws_beat &&
+	    w->pulse.at > loop_now() + w->quiet / 2)
+		timer_set(&w->pulse, w->quiet / 2, ws_beat, e);
+}
+
+void
+end_pulse(struct end *e, int quiet, int grace)
+{
+	e->ws->quiet = quiet;
+	e->ws->grace = grace;
+	timer_set(&e->ws->pulse, quiet, ws_beat, e);
+}
+
+void
+end_ping(struct end *e)
+{
+	struct websocket *w = e->ws;
+
+	if (w->pinged != 0 || w->closing)
+		return;
+	w->pinged = loop_now();
+	if (w->pulse.at > w->pinged + w->grace)
+		timer_set(&w->pulse, w->grace, ws_beat, e);
+	(void)ws_put(e, WS_PING, "", 0);
+}
+
+int64_t
+end_heard(const struct end *e)
+{
+	return e->ws->heard;
+}
+
+int
+end_alive(const struct end *e)
+{
+	return e->error == 0 && e->ws->pinged == 0 && e->in.len == 0 &&
+	    e->out.len == 0 && !e->eof && ws_clean(&e->ws->ws);
+}
+
+int
+end_websocket(struct end *e, int client, enum ws_ending ending)
+{
+	struct websocket *w;
+	size_t n = e->in.len;
+	ssize_t r;
+
+	if ((w = calloc(1, sizeof(*w))) == NULL)
+		return -1;
+	w->ws.client = client != 0;
+	w->ws.ends = ending == WS_ENDS;
+	w->ending = ending;
+	e->ws = w;
+	e->carrier = &websocket;
+	w->heard = loop_now();
+	end_pulse(e, WS_QUIET_MS, WS_QUIET_MS);
+	if (n == 0)
+		return 0;
+	memcpy(chunk, e->in.p + e->in.off, n);
+	buf_free(&e->in);
+	if ((r = ws_decode(&w->ws, chunk, n)) == -1)
+		end_break(e, EPROTO);
+	else if (r > 0 && buf_put(&e->in, chunk, (size_t)r) == -1)
+		end_break(e, errno);
+	else
+		ws_events(e);
+	return 0;
+}
+
+void
+end_leave(struct end *e)
+{
+	if (e->ws != NULL)
+		e->ws->ending = WS_LEAVES;
+	end_finish(e);
+}
+
+/* Says Close and why.  0: that does not go, or there is nothing to say. */
+static int
+ws_leave(struct end *e, unsigned code)
+{
+	struct websocket *w = e->ws;
+	unsigned char room[WS_HEAD_MAX + 2], *p = room + WS_HEAD_MAX;
+	size_t n = 2;
+
+	if (w->closing)
+		return e->out.len == 0 && code == WS_NORMAL;
+	if (w->cut || e->lost || e->out.len > 0)
+		return 0;
+	if (e->error == EPROTO)
+		code = w->ws.code;
+	p[0] = (unsigned char)(code >> 8);
+	p[1] = (unsigned char)code;
+	p = ws_frame(e, WS_CLOSE, p, &n);
+	w->closing = 1;
+	return e->carrier->send(e, p, n) == (ssize_t)n;
+}
+
+int
+end_fail(struct end *e)
+{
+	if (e->ws == NULL || e->ws->closing || !ws_leave(e, WS_BROKEN))
+		return 0;
+	(void)shutdown(e->wfd, SHUT_WR);
+	timer_stop(&e->ws->pulse);
+	e->ws->deaf = 1;
+	e->eof = 0;
+	e->error = 0;
+	e->finish = e->finished = 1;
+	if (e->peer != NULL && e->peer->peer == e)
+		e->peer->peer = NULL;
+	e->peer = NULL;
+	buf_free(&e->in);
+	return 1;
+}
+
+const char *
+end_why(const struct end *e)
+{
+	static char text[64];
+
+	if (e->ws == NULL || e->lost)
+		return strerror(e->error);
+	switch (e->error) {
+	case EPROTO:
+		snprintf(text, sizeof(text), "bad WebSocket frames (%u)",
+		    e->ws->ws.code);
+		return text;
+	case ECONNABORTED:
+		if (!e->ws->ws.closed)
+			return "the WebSocket ended without a Close";
+		snprintf(text, sizeof(text), "the WebSocket was closed (%u)",
+		    e->ws->ws.code);
+		return text;
+	case ETIMEDOUT:
+		return "no answer to a Ping";
+	default:
+		return strerror(e->error);
+	}
+}
+
 /* ---- children --------------------------------------------------------------------- */
 
 static int helper_sock = -1, helper_life = -1;
 static int own_fd = -1;			/* a worker's channel to the first */
+static int own_number;
 static pid_t helper_pid = -1;
 
 static struct worker {
@@ -1884,8 +2430,10 @@ dial_start(const char *host, unsigned port, int secs,
  * The first process holds no tunnels: it keeps workers, which share its
  * listening sockets.  Only as many as asked for accept, the first ones that
  * have room; when none has, one more is forked, and one that is not needed
- * any more is told to leave when it is empty.  Each has a channel to us, a
- * byte a message; at its end either side knows that the other is gone.
+ * any more is told to leave when it is empty.  Each has a channel to us for
+ * notes; at its end either side knows that the other is gone.  What workers
+ * say to each other goes by us.  State that they share is worker 0's, which
+ * therefore is always there.
  */
 static const struct crew *crew;
 static struct timer crew_timer;
@@ -1899,24 +2447,35 @@ crew_want(void *arg, int fd)
 	return WANT_READ;
 }
 
+/* -1: it did not go.  fd -1: none; it stays the caller's. */
+static int
+note_send(int sock, const struct note *n, int fd)
+{
+	return fd_send(sock, fd, n, sizeof(*n), MSG_DONTWAIT) == sizeof(*n) ?
+	    0 : -1;
+}
+
 /* What the first process tells a worker. */
 static void
 worker_ready(void *arg, int fd, unsigned what)
 {
-	char c;
+	struct note note;
 	int passed;
-	ssize_t n = fd_recv(fd, &passed, &c, 1);
+	ssize_t n = fd_recv(fd, &passed, &note, sizeof(note));
 
 	(void)arg;
 	(void)what;
 	if (n == 0)
 		_exit(0);
-	if (passed != -1) {		/* to a new look-up helper */
+	if (n != sizeof(note)) {
+		if (passed != -1)
+			close(passed);
+	} else if (note.what == CREW_HELPER) {	/* to a new look-up helper */
 		close(helper_sock);
 		helper_sock = passed;
 		fd_flags(passed);
-	} else if (n == 1)
-		crew->command(c);
+	} else
+		crew->note(&note, passed);
 }
 
 static void	crew_ready(void *, int, unsigned);
@@ -1924,22 +2483,42 @@ static void	crew_ready(void *, int, unsigned);
 static const struct watcher crew_watcher = { crew_want, crew_ready, 1 };
 static const struct watcher worker_watcher = { crew_want, worker_ready, 1 };
 
-void
-crew_tell(int c)
+int
+crew_tell(int what, int worker, unsigned id, int fd)
 {
-	char byte = (char)c;
+	struct note n;
+	int r = -1;
 
+	n.what = what;
+	n.worker = worker;
+	n.id = id;
+	if (own_fd != -1 && worker == own_number) {
+		crew->note(&n, fd);
+		return 0;
+	}
 	if (own_fd != -1)
-		(void)!write(own_fd, &byte, 1);
+		r = note_send(own_fd, &n, fd);
+	if (fd != -1)
+		close(fd);
+	return r;
+}
+
+int
+crew_number(void)
+{
+	return own_number;
 }
 
 static void
-crew_order(struct worker *w, int c)
+crew_order(struct worker *w, int what)
 {
-	char byte = (char)c;
+	struct note n;
 
+	n.what = what;
+	n.worker = CREW_FIRST;
+	n.id = 0;
 	if (w->pid > 0 && w->fd != -1)
-		(void)!write(w->fd, &byte, 1);
+		(void)note_send(w->fd, &n, -1);
 }
 
 void
@@ -1964,11 +2543,12 @@ worker_run(int number, int fd)
 			close(i);
 	loop_reset();
 	own_fd = fd;
+	own_number = number;
 	close(helper_life);
 	helper_life = -1;
 	(void)loop_watch(fd, &worker_watcher, NULL);
 	crew->start(number);
-	crew_tell(CREW_ROOM);
+	(void)crew_tell(CREW_ROOM, CREW_FIRST, 0, -1);
 	loop_run();
 	exit(0);
 }
@@ -1979,8 +2559,8 @@ worker_fork(int number)
 {
 	struct worker *w = &workers[number];
 	int p[2], error;
+	struct note n;
 	pid_t pid;
-	char c;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) == -1)
 		return -1;
@@ -1993,9 +2573,9 @@ worker_fork(int number)
 		if ((pid = child_fork(&w->pid)) == 0)
 			worker_run(number, p[1]);
 		if (pid != -1) {
-			/* Its first byte: it is there and accepts. */
+			/* Its first note: it is there and accepts. */
 			close(p[1]);
-			(void)!read(p[0], &c, 1);
+			(void)!read(p[0], &n, sizeof(n));
 			fd_flags(p[0]);
 			return 0;
 		}
@@ -2028,6 +2608,8 @@ crew_balance(void *arg)
 	(void)arg;
 	if (crew_draining)
 		return;
+	if (workers[0].pid == 0)
+		(void)worker_fork(0);
 	for (i = 0; i < WORKERS_MAX; i++) {
 		if (workers[i].pid > 0 && workers[i].accepting &&
 		    !workers[i].full && ++n > crew->min) {
@@ -2059,32 +2641,44 @@ crew_balance(void *arg)
 	}
 }
 
-/* What a worker tells us: it is full, or has room again. */
+/* What a worker tells us (it is full, or has room again), or another one. */
 static void
 crew_ready(void *arg, int fd, unsigned what)
 {
 	struct worker *w = arg;
-	char c;
+	struct note n;
+	int passed, to;
 
 	(void)what;
-	if (read(fd, &c, 1) != 1) {
+	if (fd_recv(fd, &passed, &n, sizeof(n)) != sizeof(n)) {
 		/* It has gone; SIGCHLD tells how. */
 		fd_close(fd);
 		w->fd = -1;
 		return;
 	}
-	w->full = c == CREW_FULL;
-	crew_balance(NULL);
+	to = n.worker;
+	n.worker = (int)(w - workers);
+	if (to == CREW_FIRST) {
+		w->full = n.what == CREW_FULL;
+		crew_balance(NULL);
+	} else if (workers[to].pid > 0 && workers[to].fd != -1)
+		(void)note_send(workers[to].fd, &n, passed);
+	if (passed != -1)
+		close(passed);
 }
 
 static void
 crew_pass_helper(void)
 {
+	struct note n;
 	int i;
 
+	n.what = CREW_HELPER;
+	n.worker = CREW_FIRST;
+	n.id = 0;
 	for (i = 0; i < WORKERS_MAX; i++)
 		if (workers[i].pid > 0 && workers[i].fd != -1)
-			(void)fd_send(workers[i].fd, helper_sock, "", 1, 0);
+			(void)note_send(workers[i].fd, &n, helper_sock);
 }
 
 /* Who of our children has ended, and what follows from it. */

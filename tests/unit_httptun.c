@@ -904,7 +904,10 @@ test_hop_parse(void **state)
 		{ "http://a#b", NULL, NULL, NULL },
 		{ "http://", NULL, NULL, NULL },
 		{ "https://a", NULL, NULL, NULL },
-		{ "ws://a", NULL, NULL, NULL },
+		{ "ws://a", "a:80", NULL, NULL },
+		{ "ws://joe:pw@a:8/b?c=d", "a:8", "joe", "pw" },
+		{ "ws://a/b c", NULL, NULL, NULL },
+		{ "ws://a/b#c", NULL, NULL, NULL },
 		{ "socks5://a", NULL, NULL, NULL },
 		{ "httpx://a", NULL, NULL, NULL },
 		{ "://a", NULL, NULL, NULL },
@@ -1001,6 +1004,7 @@ child_x(char *arg)
 		say("-x", "%s is still to be seen", arg);
 	snprintf(again, sizeof(again), "b:81");
 	opt_x(again);
+	hops_parse();
 	if (opt.hops == NULL || (opt.direct ? opt.hops : opt.hops->next) ==
 	    NULL || strcmp((opt.direct ? opt.hops : opt.hops->next)->who,
 	    "b:81") != 0)
@@ -1019,7 +1023,7 @@ test_opt_x(void **state)
 	ends(child_x, "a\nb", 2, "-x: a\\x0ab: ");
 	/* The password is in no message either. */
 	ends(child_x, "joe:secret@a:x", 2, "-x: joe:******@a:x: ");
-	ends(child_x, "ws://joe:secret@a", 2, "-x: ws://joe:******@a: ");
+	ends(child_x, "wx://joe:secret@a", 2, "-x: wx://joe:******@a: ");
 }
 
 static void
