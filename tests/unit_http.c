@@ -25,6 +25,7 @@
 #include "../http.c"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <setjmp.h>
 #include <unistd.h>
 
@@ -32,7 +33,7 @@
 
 #define COUNT(a)	(sizeof(a) / sizeof((a)[0]))
 #define BYTES(s)	s, sizeof(s) - 1	/* which may hold NULs */
-#define ROOM		((size_t)4 * HEAD_MAX)
+#define ROOM		((size_t)8 * HEAD_MAX)
 
 /* ---- memory with an end ------------------------------------------------ */
 
@@ -2044,6 +2045,104 @@ test_percent_decode(void **state)
 		}
 }
 
+/* ---- hashes ------------------------------------------------------------ */
+
+static void
+check_sha1(const void *p, size_t n, const char *want)
+{
+	unsigned char hash[SHA1_LEN];
+	char hex[2 * SHA1_LEN + 1];
+	size_t i;
+
+	sha1(hash, p, n);
+	for (i = 0; i < SHA1_LEN; i++)
+		snprintf(hex + 2 * i, 3, "%02x", hash[i]);
+	if (strcmp(hex, want) != 0)
+		fail_msg("%zu bytes: %s, not %s", n, hex, want);
+}
+
+/* The examples of FIPS 180, and the million of them. */
+static void
+test_sha1(void **state)
+{
+	static const struct {
+		const char *text; size_t n; const char *want;
+	} rows[] = {
+		{ BYTES(""), "da39a3ee5e6b4b0d3255bfef95601890afd80709" },
+		{ BYTES("abc"), "a9993e364706816aba3e25717850c26c9cd0d89d" },
+		{ BYTES("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmno"
+		    "mnopnopq"), "84983e441c3bd26ebaae4aa1f95129e5e54670f1" },
+		{ BYTES("abcdefghbcdefghicdefghijdefghijkefghijklfghijklm"
+		    "ghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnopqrs"
+		    "mnopqrstnopqrstu"),
+		    "a49b2446a02c645bf419f995b67091253a04a259" },
+	};
+	static char million[1000000];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		check_sha1(at_end(rows[i].text, rows[i].n), rows[i].n,
+		    rows[i].want);
+		check_sha1(at_start(rows[i].text, rows[i].n), rows[i].n,
+		    rows[i].want);
+	}
+	memset(million, 'a', sizeof(million));
+	check_sha1(million, sizeof(million),
+	    "34aa973cd4c4daa4f61eeb2bdbad27316534016f");
+}
+
+/*
+ * Every way to pad: n bytes, the k-th of them 7 * k + n.  What each begins
+ * with is from sha1sum(1), as is the hash of all the hashes.
+ */
+static void
+test_sha1_lengths(void **state)
+{
+	static const uint32_t begins[] = {
+		0xda39a3ee, 0xbf8b4530, 0x9c674f1b, 0x4201de9f, 0xe8780d9e,
+		0xf0b8aa07, 0x7e40133c, 0xeab18589, 0xfc1bbedc, 0x17d7a67c,
+		0x426cc3ee, 0x11954da1, 0x0342934a, 0x8bf437c8, 0xe183f9ad,
+		0x8e52e3f5, 0xf522cd17, 0x1072b130, 0x9f6e5310, 0xe114bef9,
+		0xe268fede, 0xbffa8ee0, 0xba185089, 0x7f19f945, 0xf8166601,
+		0x222adba9, 0xced4d5db, 0x369bcc40, 0x8cb582cb, 0xfd17cdfb,
+		0xbca758b9, 0xfa8eab37, 0x42e42820, 0x4548cde7, 0xf3e333a5,
+		0xb26b12db, 0xffd04739, 0x5bf22c01, 0xe27b5dae, 0x931dd0ff,
+		0xa1c2b0e6, 0x23d0d7b0, 0x28a0d38a, 0x64c775f1, 0x4a0db127,
+		0xded1dd29, 0xb3809326, 0xe3c0d2f1, 0x6d8cc532, 0xd6b66c5e,
+		0x1a43edcf, 0x34a67efa, 0x786b7c8c, 0x149ffa91, 0x7fe50979,
+		0x63ac9708, 0x5a0c4d0e, 0x4e77d307, 0x55325ac5, 0xa364139f,
+		0xd7e650ba, 0x2094fd0a, 0x13c7fa27, 0xd94ff3ad, 0x5f55a35e,
+		0xd7f89310, 0x2e593ea3, 0x07d3bdf3, 0x30db91e7, 0x859251f6,
+		0x51f8c08e, 0x7b800597, 0xe2954430, 0x8daa9723, 0xedc763a7,
+		0x301c815b, 0x71f778d5, 0x9b9dc6a8, 0x7be79d04, 0xd42b434b,
+		0x5ccb4ae7, 0x4e14fda3, 0xcf6155f0, 0x0c997d53, 0x4a9c5d0e,
+		0x60016511, 0x42345a38, 0xef5da92a, 0x924304c4, 0x3c8abb76,
+		0x1a0529f4, 0xa92902b8, 0xeb532751, 0x52764dbd, 0x0b0650f6,
+		0x41d7a8ca, 0x94cfe5af, 0xd51d8b93, 0x73d79e30, 0x9a1585dc,
+		0x058eb7c2, 0xf4c2c29f, 0x3351549c, 0x6abecdd3, 0x019ac9b1,
+		0x14a80b49, 0x65edf3f4, 0xe0862c37, 0x799c9526, 0x7b16ec73,
+		0x5a690ddf, 0x6f3940d3, 0x8968f10b, 0xbb8c6902, 0xa76bf913,
+		0x4b58f2ce, 0xfa0fa361, 0x1d610d16, 0xb348b9a1, 0x774001b5,
+		0x6ebf3111, 0x467945c0, 0xc502ad37, 0x7807cd8a, 0x8011b279,
+		0x4b204907, 0x7fb49dd1, 0x82d007f6, 0x0a44ac02, 0x461b146c,
+		0xa6a487bd,
+	};
+	unsigned char all[COUNT(begins)][SHA1_LEN], text[COUNT(begins)];
+	size_t n, k;
+
+	(void)state;
+	for (n = 0; n < COUNT(begins); n++) {
+		for (k = 0; k < n; k++)
+			text[k] = (unsigned char)(7 * k + n);
+		sha1(all[n], at_end(text, n), n);
+		if (get32(all[n]) != begins[n])
+			fail_msg("%zu bytes: %08x...", n, get32(all[n]));
+	}
+	check_sha1(all, sizeof(all),
+	    "3124829d302c0b62b2f8c1e5edf440a668284db0");
+}
+
 /* ---- credentials ------------------------------------------------------- */
 
 static void
@@ -2380,6 +2479,1320 @@ test_auth_basic_decode_longest(void **state)
 	check_basic(value, long_basic(value, plain, CRED_MAX), plain);
 }
 
+/* ---- WebSocket --------------------------------------------------------- */
+
+static void
+test_ws_accept(void **state)
+{
+	static const struct { const char *key, *want; } rows[] = {
+		/* RFC 6455, 1.3 */
+		{ "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" },
+		{ "x3JJHMbDL1EzLkh9GBhXDw==", "HSmrc0sMlYUkAGmm5OPpG2HaGWk=" },
+	};
+	char *dst;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		assert_int_equal(strlen(rows[i].key), WS_KEY);
+		dst = at_start(NULL, WS_ACCEPT + 1);
+		ws_accept(dst, at_end(rows[i].key, WS_KEY), WS_KEY);
+		assert_string_equal(dst, rows[i].want);
+		dst = at_end(NULL, WS_ACCEPT + 1);
+		ws_accept(dst, at_start(rows[i].key, WS_KEY), WS_KEY);
+		assert_string_equal(dst, rows[i].want);
+	}
+}
+
+/*
+ * The bytes of a test, made here and not by ws_encode().  Who reads as a
+ * client gets frames without a mask, who reads as a server masked ones.
+ */
+static unsigned char wire[ROOM];
+static size_t	nwire;
+
+static const unsigned char keys[][4] = {
+	{ 0x37, 0xfa, 0x21, 0x3d }, { 0x01, 0x80, 0xff, 0x00 },
+	{ 0xe5, 0x0c, 0x5a, 0x92 }, { 0x00, 0x00, 0x00, 0x00 },
+	{ 0x0f, 0xf0, 0x33, 0xcc },
+};
+
+/* The i-th key, if whoever reads as that gets masked frames. */
+static const unsigned char *
+key_of(int client, size_t i)
+{
+	return client ? NULL : keys[i % COUNT(keys)];
+}
+
+/* size: the bytes of a length that does not stand in the second byte. */
+static void
+wire_head(unsigned first_byte, uint64_t n, unsigned size,
+    const unsigned char *key)
+{
+	unsigned second = size == 0 ? (unsigned)n : size == 2 ? 126 : 127;
+
+	wire[nwire++] = (unsigned char)first_byte;
+	wire[nwire++] = (unsigned char)(second | (key != NULL ? 0x80 : 0));
+	while (size-- > 0)
+		wire[nwire++] = (unsigned char)(n >> 8 * size);
+	if (key != NULL) {
+		memcpy(wire + nwire, key, 4);
+		nwire += 4;
+	}
+}
+
+static void
+wire_frame(unsigned first_byte, const void *p, size_t n,
+    const unsigned char *key)
+{
+	const unsigned char *s = p;
+	size_t i;
+
+	if (nwire + WS_HEAD_MAX + n > sizeof(wire))
+		fail_msg("%zu bytes do not fit", n);
+	wire_head(first_byte, n, n < 126 ? 0 : n < 65536 ? 2 : 8, key);
+	for (i = 0; i < n; i++)
+		wire[nwire++] = key != NULL ? s[i] ^ key[i % 4] : s[i];
+}
+
+struct frame {
+	unsigned char	 first;
+	const char	*p;		/* NULL: no more frames */
+	size_t		 n;
+};
+
+#define FRAMES		8
+#define F(first, s)	{ first, s, sizeof(s) - 1 }
+
+/* Only these, for somebody who reads as that. */
+static void
+wire_frames(const struct frame *f, int client)
+{
+	size_t i;
+
+	nwire = 0;
+	for (i = 0; i < FRAMES && f[i].p != NULL; i++)
+		wire_frame(f[i].first, f[i].p, f[i].n, key_of(client, i));
+}
+
+/* A reader and what it got so far. */
+struct reader {
+	struct ws	 w;
+	int		 failed;
+	size_t		 n;
+	unsigned char	 data[1024];
+};
+
+static void
+reader_begin(struct reader *r, int client, int ends)
+{
+	memset(&r->w, 0, sizeof(r->w));
+	r->w.client = client != 0;
+	r->w.ends = ends != 0;
+	r->failed = 0;
+	r->n = 0;
+}
+
+/* low: with the unreadable page in front. */
+static void
+reader_feed(struct reader *r, const void *p, size_t n, int low)
+{
+	unsigned char *q;
+	ssize_t len;
+
+	if (r->failed)
+		return;
+	q = (unsigned char *)(low ? at_start(p, n) : at_end(p, n));
+	len = ws_decode(&r->w, q, n);
+	if (len == -1) {
+		r->failed = 1;
+		return;
+	}
+	if (len < 0 || (size_t)len > n || r->n + (size_t)len > sizeof(r->data))
+		fail_msg("%zd of %zu bytes", len, n);
+	memcpy(r->data + r->n, q, (size_t)len);
+	r->n += (size_t)len;
+}
+
+/* In what one that was cut otherwise is not as this one; NULL: in nothing. */
+static const char *
+reader_differs(const struct reader *r, const struct reader *was)
+{
+	const struct ws *a = &r->w, *b = &was->w;
+
+	if (r->failed != was->failed)
+		return r->failed ? "fails" : "does not fail";
+	/* What came just before it failed may be lost. */
+	if ((r->failed ? r->n > was->n : r->n != was->n) ||
+	    memcmp(r->data, was->data, r->n) != 0)
+		return "another payload";
+	if ((r->failed || a->closed) && a->code != b->code)
+		return "another code";
+	if (r->failed)
+		return NULL;
+	if (a->ended != b->ended || a->closed != b->closed)
+		return "another end";
+	if (a->ponging != b->ponging || (a->ponging && (a->npong != b->npong ||
+	    memcmp(a->pong, b->pong, a->npong) != 0)))
+		return "another Pong";
+	if (a->nhead != b->nhead || a->message != b->message ||
+	    a->left != b->left || ws_clean(a) != ws_clean(b))
+		return "elsewhere";
+	return NULL;
+}
+
+/* One byte after the other, then with every two cuts. */
+static void
+check_cuts(int client, int ends)
+{
+	struct reader whole, r;
+	const char *what;
+	size_t a, b;
+
+	reader_begin(&whole, client, ends);
+	for (a = 0; a < nwire; a++)
+		reader_feed(&whole, wire + a, 1, 0);
+	for (a = 0; a <= nwire; a++)
+		for (b = a; b <= nwire; b++) {
+			reader_begin(&r, client, ends);
+			reader_feed(&r, wire, a, a & 1);
+			reader_feed(&r, wire + a, b - a, b & 1);
+			reader_feed(&r, wire + b, nwire - b, (a + b) & 1);
+			if ((what = reader_differs(&r, &whole)) != NULL)
+				fail_msg("<<%s>> cut at %zu and %zu: %s",
+				    show(wire, nwire), a, b, what);
+		}
+}
+
+static char	story[2048];
+
+static void
+tell(const char *fmt, ...)
+{
+	size_t n = strlen(story);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(story + n, sizeof(story) - n, fmt, ap);
+	va_end(ap);
+}
+
+/* What comes out, in the order in which it does, byte by byte. */
+static const char *
+tell_all(int client, int ends)
+{
+	struct reader r;
+	struct ws *w = &r.w;
+	unsigned ended, closed;
+	size_t i;
+
+	story[0] = '\0';
+	reader_begin(&r, client, ends);
+	for (i = 0; i < nwire; i++) {
+		ended = w->ended;
+		closed = w->closed;
+		r.n = 0;
+		reader_feed(&r, wire + i, 1, i & 1);
+		if (r.n > 0)
+			tell("%s", show(r.data, 1));
+		if (r.failed) {
+			tell("[fail %u]", w->code);
+			return story;
+		}
+		if (w->ponging)
+			tell("[ping %s]", show(w->pong, w->npong));
+		w->ponging = 0;
+		if (w->ended != ended)
+			tell("[end]");
+		if (w->closed != closed)
+			tell("[close %u]", w->code);
+	}
+	if (w->nhead > 0 || w->message != 0)
+		tell("[more]");
+	return story;
+}
+
+static void
+check_wire(int client, int ends, const char *want)
+{
+	const char *got = tell_all(client, ends);
+
+	if (strcmp(got, want) != 0)
+		fail_msg("<<%s>>: %s, not %s", show(wire, nwire), got, want);
+	check_cuts(client, ends);
+}
+
+static void
+check_frames(const struct frame *f, int ends, const char *want)
+{
+	int client;
+
+	for (client = 0; client < 2; client++) {
+		wire_frames(f, client);
+		check_wire(client, ends, want);
+	}
+}
+
+struct story {
+	struct frame	 frames[FRAMES];
+	const char	*want;
+};
+
+static void
+check_stories(const struct story *s, size_t n, int ends)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		check_frames(s[i].frames, ends, s[i].want);
+}
+
+/* ws_encode() makes what stands in wire of n bytes at p, in its room only. */
+static void
+check_encode(int opcode, const void *p, size_t n, const unsigned char *key)
+{
+	static const unsigned char untouched[WS_HEAD_MAX];
+	unsigned char *at, *frame;
+	size_t len, low;
+	struct ws w;
+
+	memset(&w, 0, sizeof(w));
+	w.client = key != NULL;
+	for (low = 0; low < 2; low++) {
+		at = (unsigned char *)(low ? at_start(NULL, 0) + WS_HEAD_MAX :
+		    at_end(NULL, n));
+		memset(at - WS_HEAD_MAX, 0, WS_HEAD_MAX);
+		memcpy(at, p, n);
+		len = n;
+		frame = ws_encode(&w, opcode, key, at, &len);
+		if (len != nwire || frame != at + n - len ||
+		    memcmp(frame, wire, len) != 0)
+			fail_msg("%zu bytes of %d: <<%s>>, not <<%s>>", n,
+			    opcode, show(frame, len), show(wire, nwire));
+		assert_memory_equal(at - WS_HEAD_MAX, untouched,
+		    (size_t)(frame - at) + WS_HEAD_MAX);
+	}
+}
+
+/* RFC 6455, 5.7, as it stands there. */
+static void
+test_ws_example(void **state)
+{
+	static const unsigned char key[] = { 0x37, 0xfa, 0x21, 0x3d };
+	static const struct {
+		const char *bytes; size_t n; int client, opcode;
+		const char *want;
+	} rows[] = {
+		{ BYTES("\x81\x05\x48\x65\x6c\x6c\x6f"), 1, WS_TEXT, "Hello" },
+		{ BYTES("\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"), 0,
+		    WS_TEXT, "Hello" },
+		{ BYTES("\x01\x03\x48\x65\x6c\x80\x02\x6c\x6f"), 1, -1,
+		    "Hello" },
+		{ BYTES("\x89\x05\x48\x65\x6c\x6c\x6f"), 1, WS_PING,
+		    "[ping Hello]" },
+		{ BYTES("\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"), 0,
+		    WS_PONG, "" },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		nwire = rows[i].n;
+		memcpy(wire, rows[i].bytes, nwire);
+		check_wire(rows[i].client, 0, rows[i].want);
+		if (rows[i].opcode != -1)
+			check_encode(rows[i].opcode, "Hello", 5,
+			    rows[i].client ? NULL : key);
+	}
+}
+
+/* A binary message of the n bytes at p stands in wire. */
+static void
+check_binary(const void *p, size_t n, int client)
+{
+	struct ws w;
+	size_t cut, head = nwire - n;
+	unsigned char *q;
+	ssize_t r1, r2;
+
+	for (cut = 0; cut <= nwire; cut = next_cut(cut, nwire)) {
+		memset(&w, 0, sizeof(w));
+		w.client = client != 0;
+		q = (unsigned char *)at_start(wire, cut);
+		r1 = ws_decode(&w, q, cut);
+		if (r1 != (ssize_t)(cut < head ? 0 : cut - head) ||
+		    memcmp(q, p, (size_t)r1) != 0)
+			fail_msg("%zu bytes cut at %zu: %zd", n, cut, r1);
+		q = (unsigned char *)at_end(wire + cut, nwire - cut);
+		r2 = ws_decode(&w, q, nwire - cut);
+		if (r2 == -1 || (size_t)(r1 + r2) != n ||
+		    memcmp(q, (const char *)p + r1, (size_t)r2) != 0)
+			fail_msg("%zu bytes from %zu on: %zd", n, cut, r2);
+		assert_int_equal(ws_clean(&w), 1);
+	}
+}
+
+/* The two long examples of 5.7 are among them. */
+static void
+test_ws_length(void **state)
+{
+	static const struct {
+		size_t n; const char *head; size_t len;
+	} rows[] = {
+		{ 256, BYTES("\x82\x7e\x01\x00") },
+		{ 65536, BYTES("\x82\x7f\0\0\0\0\0\x01\0\0") },
+	};
+	static unsigned char text[65600];
+	size_t n, i;
+	int client;
+
+	(void)state;
+	for (i = 0; i < sizeof(text); i++)
+		text[i] = (unsigned char)(i % 251 + i / 251);
+	for (n = 0; n <= 65537; n = n == 130 ? 256 : n == 256 ? 65534 : n + 1)
+		for (client = 0; client < 2; client++) {
+			nwire = 0;
+			wire_frame(0x82, text, n, key_of(client, 0));
+			check_encode(WS_BINARY, text, n, key_of(client, 0));
+			check_binary(text, n, client);
+		}
+	for (i = 0; i < COUNT(rows); i++) {
+		nwire = 0;
+		wire_frame(0x82, text, rows[i].n, NULL);
+		assert_int_equal(nwire, rows[i].len + rows[i].n);
+		assert_memory_equal(wire, rows[i].head, rows[i].len);
+	}
+}
+
+/*
+ * Only a head is there: it is refused with that code, or with 0 it is taken
+ * and that many bytes are waited for.
+ */
+static void
+check_head(int client, unsigned code, uint64_t left)
+{
+	struct reader r;
+	size_t i;
+
+	reader_begin(&r, client, 0);
+	for (i = 0; i < nwire; i++)
+		reader_feed(&r, wire + i, 1, i & 1);
+	if (r.failed != (code != 0) || (r.failed ? r.w.code != code :
+	    r.w.left != left || r.n != 0))
+		fail_msg("<<%s>>: failed %d, code %u", show(wire, nwire),
+		    r.failed, r.w.code);
+	check_cuts(client, 0);
+}
+
+static void
+test_ws_length_form(void **state)
+{
+	/* size: bytes of the length, as in wire_head() */
+	static const struct {
+		uint64_t n; unsigned size, code;
+	} rows[] = {
+		{ 1, 0, 0 }, { 125, 0, 0 },
+		{ 0, 2, 1002 }, { 1, 2, 1002 }, { 124, 2, 1002 },
+		{ 125, 2, 1002 }, { 126, 2, 0 }, { 127, 2, 0 },
+		{ 255, 2, 0 }, { 256, 2, 0 }, { 65535, 2, 0 },
+		{ 0, 8, 1002 }, { 1, 8, 1002 }, { 125, 8, 1002 },
+		{ 126, 8, 1002 }, { 65534, 8, 1002 }, { 65535, 8, 1002 },
+		{ 65536, 8, 0 }, { 65537, 8, 0 }, { 0x10203, 8, 0 },
+		{ WS_FRAME_MAX - 1, 8, 0 }, { WS_FRAME_MAX, 8, 0 },
+		{ WS_FRAME_MAX + 1, 8, 1009 },
+		{ (uint64_t)1 << 31, 8, 1009 },
+		{ (uint64_t)1 << 32, 8, 1009 },
+		{ ((uint64_t)1 << 32) + 65536, 8, 1009 },
+		{ (uint64_t)1 << 56, 8, 1009 },
+		{ ((uint64_t)1 << 63) - 1, 8, 1009 },
+		{ (uint64_t)1 << 63, 8, 1002 },
+		{ ((uint64_t)1 << 63) + 65536, 8, 1002 },
+		{ UINT64_MAX, 8, 1002 },
+	};
+	static const unsigned heads[] = { 0x82, 0x81, 0x02, 0x01 };
+	size_t i, k;
+	int client;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		for (k = 0; k < COUNT(heads); k++)
+			for (client = 0; client < 2; client++) {
+				nwire = 0;
+				wire_head(heads[k], rows[i].n, rows[i].size,
+				    key_of(client, 0));
+				check_head(client, rows[i].code, rows[i].n);
+			}
+}
+
+/* The state that heads come in. */
+struct before {
+	struct frame	 frames[FRAMES];
+	int		 ends;
+	int		 within;	/* a message */
+};
+
+/* What may begin a frame for one who reads as a client (5.2, 5.4, 5.5). */
+static int
+head_good(const struct before *s, unsigned b0, unsigned b1)
+{
+	unsigned opcode = b0 & 15, fin = b0 & 0x80;
+
+	if (b0 & 0x70 || b1 & 0x80)
+		return 0;
+	switch (opcode) {
+	case WS_CONTINUATION:
+		return s->within;
+	case WS_TEXT:
+	case WS_BINARY:
+		return !s->within && !s->ends;
+	case WS_CLOSE:
+	case WS_PING:
+	case WS_PONG:
+		return fin && b1 <= 125;
+	}
+	return 0;
+}
+
+static void
+check_heads(const struct before *s, int client)
+{
+	struct reader base, r;
+	unsigned b0, b1;
+	unsigned char b[2];
+
+	wire_frames(s->frames, client);
+	reader_begin(&base, client, s->ends);
+	reader_feed(&base, wire, nwire, 0);
+	assert_int_equal(base.w.message != 0, s->within);
+	assert_int_equal(base.w.ended, s->ends);
+	for (b0 = 0; b0 < 256; b0++)
+		for (b1 = 0; b1 < 256; b1++) {
+			b[0] = (unsigned char)b0;
+			b[1] = (unsigned char)(client ? b1 : b1 ^ 0x80);
+			r.w = base.w;
+			r.failed = 0;
+			r.n = 0;
+			reader_feed(&r, b, 2, b1 & 1);
+			if (r.failed == head_good(s, b0, b1) ||
+			    (r.failed && r.w.code != 1002))
+				fail_msg("<<%s>> behind <<%s>>: failed %d",
+				    show(b, 2), show(wire, nwire), r.failed);
+		}
+}
+
+/* Two bytes are enough to refuse all that is wrong in them. */
+static void
+test_ws_head(void **state)
+{
+	static const struct before rows[] = {
+		{ { { 0, NULL, 0 } }, 0, 0 },
+		{ { F(0x82, "a") }, 0, 0 },
+		{ { F(0x81, "") }, 0, 0 },
+		{ { F(0x02, "a") }, 0, 1 },
+		{ { F(0x01, "") }, 0, 1 },
+		{ { F(0x02, "a"), F(0x89, "b"), F(0x00, "c") }, 0, 1 },
+		{ { F(0x02, "a"), F(0x80, "b") }, 0, 0 },
+		{ { F(0x81, "end") }, 1, 0 },
+		{ { F(0x81, "end"), F(0x8a, "") }, 1, 0 },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		check_heads(&rows[i], 0);
+		check_heads(&rows[i], 1);
+	}
+}
+
+static void
+test_ws_messages(void **state)
+{
+	static const struct story rows[] = {
+		{ { F(0x82, "Hello") }, "Hello" },
+		{ { F(0x81, "Hello") }, "Hello" },
+		{ { F(0x82, "") }, "" },
+		{ { F(0x81, "") }, "" },
+		{ { F(0x02, ""), F(0x00, ""), F(0x80, "") }, "" },
+		{ { F(0x02, "a"), F(0x00, "bc"), F(0x00, ""), F(0x80, "d") },
+		    "abcd" },
+		{ { F(0x01, "a"), F(0x80, ""), F(0x82, "\xff"), F(0x81, "b") },
+		    "a\\xffb" },
+		{ { F(0x82, "0123456789"), F(0x82, "abcdef"), F(0x02, "A"),
+		    F(0x80, "BCDEFGHIJK") }, "0123456789abcdefABCDEFGHIJK" },
+		/* control frames, also within a message */
+		{ { F(0x89, "") }, "[ping ]" },
+		{ { F(0x8a, "") }, "" },
+		{ { F(0x8a, "pong"), F(0x82, "a") }, "a" },
+		{ { F(0x89, "1"), F(0x89, "23"), F(0x82, "a") },
+		    "[ping 1][ping 23]a" },
+		{ { F(0x02, "a"), F(0x89, "1"), F(0x00, "b"), F(0x8a, "2"),
+		    F(0x80, "c") }, "a[ping 1]bc" },
+		{ { F(0x01, "\xe2"), F(0x89, "\xff"), F(0x00, "\x82"),
+		    F(0x8a, "\x82"), F(0x80, "\xac") },
+		    "\\xe2[ping \\xff]\\x82\\xac" },
+		{ { F(0x02, ""), F(0x89, ""), F(0x80, ""), F(0x82, "x") },
+		    "[ping ]x" },
+		{ { F(0x02, "a"), F(0x88, ""), F(0x80, "b") },
+		    "a[close 1005][more]" },
+		/* not whole */
+		{ { F(0x02, "a") }, "a[more]" },
+		{ { F(0x02, "a"), F(0x00, "b"), F(0x89, "p") },
+		    "ab[ping p][more]" },
+	};
+
+	(void)state;
+	check_stories(rows, COUNT(rows), 0);
+	/* Where a text can end a direction the rest is the same. */
+	check_frames(rows[0].frames, 1, rows[0].want);
+	check_frames(rows[11].frames, 1, rows[11].want);
+	check_frames(rows[12].frames, 1, rows[12].want);
+}
+
+/* RFC 6455, 5.4 and 5.5 */
+static void
+test_ws_sequence(void **state)
+{
+	static const struct story rows[] = {
+		{ { F(0x80, "a") }, "[fail 1002]" },
+		{ { F(0x00, "a") }, "[fail 1002]" },
+		{ { F(0x80, "") }, "[fail 1002]" },
+		{ { F(0x89, "p"), F(0x80, "a") }, "[ping p][fail 1002]" },
+		{ { F(0x82, "a"), F(0x80, "b") }, "a[fail 1002]" },
+		{ { F(0x81, "a"), F(0x00, "b") }, "a[fail 1002]" },
+		{ { F(0x02, "a"), F(0x80, "b"), F(0x80, "c") },
+		    "ab[fail 1002]" },
+		{ { F(0x02, "a"), F(0x82, "b") }, "a[fail 1002]" },
+		{ { F(0x02, "a"), F(0x02, "b") }, "a[fail 1002]" },
+		{ { F(0x02, ""), F(0x81, "b") }, "[fail 1002]" },
+		{ { F(0x01, "a"), F(0x81, "b") }, "a[fail 1002]" },
+		{ { F(0x01, "a"), F(0x89, "p"), F(0x01, "b") },
+		    "a[ping p][fail 1002]" },
+		{ { F(0x02, "a"), F(0x8a, ""), F(0x00, "b"), F(0x82, "c") },
+		    "ab[fail 1002]" },
+		{ { F(0x09, "p"), F(0x80, "q") }, "[fail 1002]" },
+		{ { F(0x02, "a"), F(0x09, "p") }, "a[fail 1002]" },
+		{ { F(0x08, "") }, "[fail 1002]" },
+		{ { F(0x0a, "") }, "[fail 1002]" },
+		{ { F(0xc2, "a") }, "[fail 1002]" },
+		{ { F(0x82, "a"), F(0xa2, "b") }, "a[fail 1002]" },
+		{ { F(0x92, "a") }, "[fail 1002]" },
+		{ { F(0x83, "a") }, "[fail 1002]" },
+		{ { F(0x8b, "a") }, "[fail 1002]" },
+	};
+
+	(void)state;
+	check_stories(rows, COUNT(rows), 0);
+}
+
+/* A server takes no frame without a mask and a client none with one (5.1). */
+static void
+test_ws_role(void **state)
+{
+	static const struct frame rows[][FRAMES] = {
+		{ F(0x82, "Hello") }, { F(0x81, "Hello") }, { F(0x82, "") },
+		{ F(0x02, "a") }, { F(0x89, "p") }, { F(0x8a, "") },
+		{ F(0x88, "") }, { F(0x88, "\x03\xe8") },
+	};
+	size_t i;
+	int client;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		for (client = 0; client < 2; client++) {
+			wire_frames(rows[i], !client);
+			check_wire(client, 0, "[fail 1002]");
+			nwire = 2;
+			check_wire(client, 0, "[fail 1002]");
+			nwire = 1;
+			check_wire(client, 0, "[more]");
+		}
+	/* The next one too. */
+	nwire = 0;
+	wire_frame(0x82, "a", 1, keys[0]);
+	wire_frame(0x82, "b", 1, NULL);
+	check_wire(0, 0, "a[fail 1002]");
+	nwire = 0;
+	wire_frame(0x82, "a", 1, NULL);
+	wire_frame(0x82, "b", 1, keys[0]);
+	check_wire(1, 0, "a[fail 1002]");
+}
+
+/* From each byte to each, in every phase, and not a byte more. */
+static void
+test_ws_mask(void **state)
+{
+	unsigned char text[48], want[sizeof(text)], *p;
+	size_t from, to, i;
+	unsigned phase;
+
+	(void)state;
+	for (i = 0; i < sizeof(text); i++)
+		text[i] = (unsigned char)(i * 37);
+	for (from = 0; from <= sizeof(text); from++)
+		for (to = from; to <= sizeof(text); to++)
+			for (phase = 0; phase < 8; phase++) {
+				memcpy(want, text, sizeof(want));
+				for (i = from; i < to; i++)
+					want[i] ^= keys[2][(phase + i - from) %
+					    4];
+				p = (unsigned char *)(to & 1 ?
+				    at_start(text, sizeof(text)) :
+				    at_end(text, sizeof(text)));
+				ws_mask(p + from, to - from, keys[2], phase);
+				if (memcmp(p, want, sizeof(want)) != 0)
+					fail_msg("%zu to %zu, phase %u", from,
+					    to, phase);
+			}
+}
+
+/* Fragments of every length, so that masks are cut and begun anew anywhere. */
+static void
+test_ws_mask_cut(void **state)
+{
+	static const char text[] = "The quick brown fox jumps over the dog";
+	size_t i, n;
+
+	(void)state;
+	for (n = 1; n < sizeof(text); n++) {
+		nwire = 0;
+		wire_frame(0x02, text, n, keys[n % COUNT(keys)]);
+		wire_frame(0x80, text + n, sizeof(text) - 1 - n, keys[0]);
+		check_wire(0, 0, text);
+	}
+	nwire = 0;
+	for (i = 0; i < sizeof(text) - 1; i += n) {
+		n = i < 10 ? 1 : i < 19 ? 3 : 19;
+		wire_frame(i == 0 ? 0x02 : 0x00, text + i, n,
+		    keys[i % COUNT(keys)]);
+	}
+	wire_frame(0x80, "", 0, keys[1]);
+	check_wire(0, 0, text);
+}
+
+/* Where it was agreed on, the one text that may come (DESIGN). */
+static void
+test_ws_end(void **state)
+{
+	static const struct story rows[] = {
+		{ { F(0x81, "end") }, "[end]" },
+		{ { F(0x82, "abc"), F(0x81, "end") }, "abc[end]" },
+		{ { F(0x01, "end"), F(0x80, "") }, "[end]" },
+		{ { F(0x01, ""), F(0x80, "end") }, "[end]" },
+		{ { F(0x01, "e"), F(0x00, ""), F(0x00, "n"), F(0x80, "d") },
+		    "[end]" },
+		{ { F(0x02, "abc"), F(0x80, "end"), F(0x81, "end") },
+		    "abcend[end]" },
+		{ { F(0x82, "end") }, "end" },
+		/* Control frames come behind it. */
+		{ { F(0x81, "end"), F(0x89, "p"), F(0x8a, ""),
+		    F(0x88, "\x03\xe8") }, "[end][ping p][close 1000]" },
+		{ { F(0x81, "end"), F(0x88, "") }, "[end][close 1005]" },
+		/* not whole yet */
+		{ { F(0x01, "end") }, "[more]" },
+		{ { F(0x01, "en"), F(0x89, "d") }, "[ping d][more]" },
+		{ { F(0x01, "end"), F(0x88, "") }, "[close 1005][more]" },
+	};
+
+	(void)state;
+	check_stories(rows, COUNT(rows), 1);
+}
+
+static void
+test_ws_end_bad(void **state)
+{
+	static const struct story rows[] = {
+		{ { F(0x81, "") }, "[fail 1002]" },
+		{ { F(0x81, "e") }, "[fail 1002]" },
+		{ { F(0x81, "en") }, "[fail 1002]" },
+		{ { F(0x81, "endx") }, "[fail 1002]" },
+		{ { F(0x81, "end\0") }, "[fail 1002]" },
+		{ { F(0x81, "end\n") }, "[fail 1002]" },
+		{ { F(0x81, " end") }, "[fail 1002]" },
+		{ { F(0x81, "endend") }, "[fail 1002]" },
+		{ { F(0x81, "End") }, "[fail 1002]" },
+		{ { F(0x81, "eNd") }, "[fail 1002]" },
+		{ { F(0x81, "enD") }, "[fail 1002]" },
+		{ { F(0x81, "xnd") }, "[fail 1002]" },
+		{ { F(0x81, "exd") }, "[fail 1002]" },
+		{ { F(0x81, "enx") }, "[fail 1002]" },
+		{ { F(0x81, "nd") }, "[fail 1002]" },
+		{ { F(0x81, "\0nd") }, "[fail 1002]" },
+		{ { F(0x81, "close") }, "[fail 1002]" },
+		{ { F(0x81, "en\xc3\xa9") }, "[fail 1002]" },
+		{ { F(0x01, ""), F(0x80, "") }, "[fail 1002]" },
+		{ { F(0x01, "en"), F(0x80, "") }, "[fail 1002]" },
+		{ { F(0x01, "en"), F(0x00, "x") }, "[fail 1002]" },
+		{ { F(0x01, "end"), F(0x00, "x") }, "[fail 1002]" },
+		{ { F(0x01, "end"), F(0x80, "end") }, "[fail 1002]" },
+		{ { F(0x01, "end\0") }, "[fail 1002]" },
+		{ { F(0x82, "a"), F(0x81, "en"), F(0x81, "d") },
+		    "a[fail 1002]" },
+		/* twice, and data behind it */
+		{ { F(0x81, "end"), F(0x81, "end") }, "[end][fail 1002]" },
+		{ { F(0x81, "end"), F(0x01, "end") }, "[end][fail 1002]" },
+		{ { F(0x81, "end"), F(0x81, "") }, "[end][fail 1002]" },
+		{ { F(0x81, "end"), F(0x82, "x") }, "[end][fail 1002]" },
+		{ { F(0x81, "end"), F(0x82, "") }, "[end][fail 1002]" },
+		{ { F(0x81, "end"), F(0x02, "x") }, "[end][fail 1002]" },
+		{ { F(0x81, "end"), F(0x80, "x") }, "[end][fail 1002]" },
+		{ { F(0x01, "en"), F(0x80, "d"), F(0x8a, ""), F(0x82, "x") },
+		    "[end][fail 1002]" },
+		{ { F(0x01, "en"), F(0x82, "x") }, "[fail 1002]" },
+	};
+
+	(void)state;
+	check_stories(rows, COUNT(rows), 1);
+}
+
+/* The first byte that is wrong says the code, however it was cut. */
+static void
+test_ws_end_not_utf8(void **state)
+{
+	static const struct story rows[] = {
+		{ { F(0x81, "x\xff") }, "[fail 1002]" },
+		{ { F(0x81, "enx\xc3(") }, "[fail 1002]" },
+		{ { F(0x81, "end \x80") }, "[fail 1002]" },
+		{ { F(0x81, "\xff") }, "[fail 1007]" },
+		{ { F(0x81, "en\x80") }, "[fail 1007]" },
+		{ { F(0x81, "en\xc3\x28") }, "[fail 1002]" },
+	};
+
+	(void)state;
+	check_stories(rows, COUNT(rows), 1);
+}
+
+static void
+test_ws_end_is_text(void **state)
+{
+	static const struct story rows[] = {
+		{ { F(0x81, "end") }, "end" },
+		{ { F(0x81, "end"), F(0x81, "end"), F(0x82, "x") },
+		    "endendx" },
+		{ { F(0x01, "e"), F(0x80, "nd"), F(0x81, "") }, "end" },
+	};
+
+	(void)state;
+	check_stories(rows, COUNT(rows), 0);
+}
+
+/* code: what the text in wire fails with, 0: nothing is wrong with it. */
+static void
+check_text_wire(int client, const char *s, size_t n, int ends, unsigned code)
+{
+	struct reader r;
+	size_t i;
+
+	check_cuts(client, ends);
+	reader_begin(&r, client, ends);
+	for (i = 0; i < nwire; i++)
+		reader_feed(&r, wire + i, 1, 0);
+	if (r.failed != (code != 0) || (r.failed && r.w.code != code))
+		fail_msg("<<%s>>: failed %d, code %u", show(wire, nwire),
+		    r.failed, r.w.code);
+	if (r.n > n || memcmp(r.data, s, r.n) != 0)
+		fail_msg("<<%s>>: another payload", show(wire, nwire));
+	if (!r.failed && (r.w.ended != (unsigned)ends || !ends != (r.n == n)))
+		fail_msg("<<%s>>: ended %d, %zu bytes", show(wire, nwire),
+		    r.w.ended, r.n);
+}
+
+/* A text of n bytes in one frame, and in any three with Pings between. */
+static void
+check_text(const char *s, size_t n, int ends, unsigned code)
+{
+	size_t a, b;
+	int client;
+
+	for (client = 0; client < 2; client++) {
+		nwire = 0;
+		wire_frame(0x81, s, n, key_of(client, 0));
+		check_text_wire(client, s, n, ends, code);
+	}
+	for (a = 0; a <= n; a++)
+		for (b = a; b <= n; b++) {
+			client = (int)((a + b) & 1);
+			nwire = 0;
+			wire_frame(0x01, s, a, key_of(client, 0));
+			wire_frame(0x89, "\x80", 1, key_of(client, 1));
+			wire_frame(0x00, s + a, b - a, key_of(client, 2));
+			wire_frame(0x89, "n", 1, key_of(client, 3));
+			wire_frame(0x80, s + b, n - b, key_of(client, 4));
+			check_text_wire(client, s, n, ends, code);
+		}
+}
+
+static void
+test_ws_text(void **state)
+{
+	static const struct {
+		const char *s; size_t n; unsigned code;
+	} rows[] = {
+		/* the first and the last of each length (RFC 3629, 3) */
+		{ BYTES("\0\x7f"), 0 },
+		{ BYTES("\xc2\x80\xdf\xbf"), 0 },
+		{ BYTES("\xe0\xa0\x80\xef\xbf\xbf"), 0 },
+		{ BYTES("\xf0\x90\x80\x80\xf4\x8f\xbf\xbf"), 0 },
+		{ BYTES("\xed\x9f\xbf\xee\x80\x80"), 0 },
+		{ BYTES("\xef\xbb\xbf\xe2\x82\xac"), 0 },
+		{ BYTES("a\xc3\xa9z\xf0\x9f\x90\x8c"), 0 },
+		/* too long forms */
+		{ BYTES("\xc0\x80"), 1007 }, { BYTES("\xc1\xbf"), 1007 },
+		{ BYTES("\xe0\x80\x80"), 1007 },
+		{ BYTES("\xe0\x9f\xbf"), 1007 },
+		{ BYTES("\xf0\x80\x80\x80"), 1007 },
+		{ BYTES("\xf0\x8f\xbf\xbf"), 1007 },
+		{ BYTES("\xf8\x88\x80\x80\x80"), 1007 },
+		/* surrogates */
+		{ BYTES("\xed\xa0\x80"), 1007 },
+		{ BYTES("\xed\xbf\xbf"), 1007 },
+		{ BYTES("\xed\xa0\xbd\xed\xb8\x80"), 1007 },
+		/* beyond U+10FFFF */
+		{ BYTES("\xf4\x90\x80\x80"), 1007 },
+		{ BYTES("\xf5\x80\x80\x80"), 1007 },
+		{ BYTES("\xff"), 1007 }, { BYTES("\xfe"), 1007 },
+		/* out of place */
+		{ BYTES("\x80"), 1007 }, { BYTES("a\xbf"), 1007 },
+		{ BYTES("\xc3\xa9\xa9"), 1007 },
+		{ BYTES("\xc3("), 1007 }, { BYTES("\xe2\x28\xa1"), 1007 },
+		{ BYTES("\xe2\x82\xc3"), 1007 },
+		{ BYTES("\xf0\x9f\x90z"), 1007 },
+		/* cut at the end of the message */
+		{ BYTES("a\xc3"), 1007 }, { BYTES("\xe0\xa0"), 1007 },
+		{ BYTES("\xe2"), 1007 }, { BYTES("\xed\x9f"), 1007 },
+		{ BYTES("\xf0\x9f\x90"), 1007 }, { BYTES("\xf4"), 1007 },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		check_text(rows[i].s, rows[i].n, 0, rows[i].code);
+	check_text("end", 3, 1, 0);
+	check_text("ende", 4, 1, 1002);
+	check_text("en", 2, 1, 1002);
+}
+
+/* What belongs to one text does not reach into the next frames. */
+static void
+test_ws_text_apart(void **state)
+{
+	static const struct story rows[] = {
+		{ { F(0x82, "\xc3"), F(0x81, "a"), F(0x82, "\xff\xe2\x82"),
+		    F(0x81, "\xc3\xa9") },
+		    "\\xc3a\\xff\\xe2\\x82\\xc3\\xa9" },
+		{ { F(0x01, "\xc3"), F(0x80, "") }, "\\xc3[fail 1007]" },
+		{ { F(0x01, "\xc3"), F(0x00, ""), F(0x80, "\xa9") },
+		    "\\xc3\\xa9" },
+		{ { F(0x81, "\xc3"), F(0x81, "\xa9") }, "[fail 1007]" },
+		/* A Close may come within a character, and says its own. */
+		{ { F(0x01, "\xc3"), F(0x88, "") },
+		    "\\xc3[close 1005][more]" },
+		{ { F(0x01, "\xf0"), F(0x88, "\x03\xe8") },
+		    "\\xf0[close 1000][more]" },
+		{ { F(0x01, "\xe0"), F(0x88, "\x03\xe8ok\xc3\xa9") },
+		    "\\xe0[close 1000][more]" },
+		{ { F(0x01, "\xc3"), F(0x88, "\x03\xe8\xa9") },
+		    "\\xc3[fail 1007]" },
+	};
+
+	(void)state;
+	check_stories(rows, COUNT(rows), 0);
+}
+
+/*
+ * By arithmetic, of the characters that begin with these bytes and may be
+ * (RFC 3629): 1 it is one, 0 there are some, -1 there is none.
+ */
+static int
+utf8_begins(const unsigned char *p, unsigned n)
+{
+	static const long least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	unsigned len, i;
+	long lo, hi;
+
+	len = p[0] < 0x80 ? 1 : p[0] >> 5 == 6 ? 2 : p[0] >> 4 == 14 ? 3 :
+	    p[0] >> 3 == 30 ? 4 : 0;
+	if (len == 0)
+		return -1;
+	lo = hi = len == 1 ? p[0] : p[0] & (0x7f >> len);
+	for (i = 1; i < len; i++) {
+		if (i < n && p[i] >> 6 != 2)
+			return -1;
+		lo = lo << 6 | (i < n ? p[i] & 0x3f : 0);
+		hi = hi << 6 | (i < n ? p[i] & 0x3f : 0x3f);
+	}
+	if (lo < least[len])
+		lo = least[len];
+	if (hi > 0x10ffff)
+		hi = 0x10ffff;
+	if (lo >= 0xd800 && lo <= 0xdfff)
+		lo = 0xe000;
+	if (hi >= 0xd800 && hi <= 0xdfff)
+		hi = 0xd7ff;
+	return lo > hi ? -1 : n == len;
+}
+
+/* All that can come behind the n bytes at p, which begin a character. */
+static void
+utf8_walk(const struct ws *w, unsigned char *p, unsigned n)
+{
+	struct ws next;
+	int c, r, want;
+
+	next = *w;
+	for (c = 0; c < 256; c++) {
+		p[n] = (unsigned char)c;
+		want = utf8_begins(p, n + 1);
+		next.utf8 = w->utf8;
+		next.utf8_min = w->utf8_min;
+		r = utf8_byte(&next, p[n]);
+		if (r != (want == -1 ? -1 : 0) ||
+		    (r == 0 && (next.utf8 == 0) != want))
+			fail_msg("<<%s>>: %d, not %d", show(p, n + 1), r,
+			    want);
+		if (want == 0)
+			utf8_walk(&next, p, n + 1);
+	}
+}
+
+/* Every sequence of bytes to where it is a character or cannot be one. */
+static void
+test_utf8(void **state)
+{
+	unsigned char p[5];
+	struct ws w;
+
+	(void)state;
+	memset(&w, 0, sizeof(w));
+	utf8_walk(&w, p, 0);
+}
+
+static void
+test_ws_control(void **state)
+{
+	static const unsigned heads[] = { 0x89, 0x8a };
+	char text[126], want[160];
+	size_t i, n;
+	int client;
+
+	(void)state;
+	memset(text, 'p', sizeof(text));
+	for (i = 0; i < COUNT(heads); i++)
+		for (n = 123; n <= 126; n++)
+			for (client = 0; client < 2; client++) {
+				nwire = 0;
+				wire_frame(heads[i], text, n,
+				    key_of(client, 0));
+				snprintf(want, sizeof(want), "[ping %.*s]",
+				    (int)n, text);
+				if (n > 125)
+					strcpy(want, "[fail 1002]");
+				else if (heads[i] == 0x8a)
+					want[0] = '\0';
+				if (strcmp(tell_all(client, 0), want) != 0)
+					fail_msg("%zu: %s", n, story);
+				check_cuts(client, 0);
+			}
+}
+
+/* Only the last Ping is owed an answer (5.5.3). */
+static void
+test_ws_ping(void **state)
+{
+	struct reader r;
+	char text[125];
+
+	(void)state;
+	memset(text, 'p', sizeof(text));
+	nwire = 0;
+	wire_frame(0x89, text, sizeof(text), NULL);
+	wire_frame(0x89, "abc", 3, NULL);
+	wire_frame(0x82, "data", 4, NULL);
+	wire_frame(0x89, "de", 2, NULL);
+	wire_frame(0x8a, "fghi", 4, NULL);
+	check_cuts(1, 0);
+	reader_begin(&r, 1, 0);
+	reader_feed(&r, wire, nwire, 0);
+	assert_int_equal(r.n, 4);
+	assert_int_equal(r.w.ponging, 1);
+	assert_int_equal(r.w.npong, 2);
+	assert_memory_equal(r.w.pong, "de", 2);
+	/* It stays owed while the next one is not whole. */
+	reader_feed(&r, "\x89\x05" "12345", 6, 0);
+	assert_int_equal(r.w.npong, 2);
+	assert_memory_equal(r.w.pong, "de", 2);
+	reader_feed(&r, "5", 1, 0);
+	assert_int_equal(r.w.npong, 5);
+	assert_memory_equal(r.w.pong, "12345", 5);
+	reader_feed(&r, "\x89\0", 2, 0);
+	assert_int_equal(r.w.ponging, 1);
+	assert_int_equal(r.w.npong, 0);
+	/* Once it was sent none is owed, and a Pong asks for none. */
+	r.w.ponging = 0;
+	reader_feed(&r, "\x8a\x01x\x82\x01y", 6, 0);
+	assert_int_equal(r.w.ponging, 0);
+}
+
+static void
+test_ws_close(void **state)
+{
+	static const struct story rows[] = {
+		{ { F(0x88, "") }, "[close 1005]" },
+		{ { F(0x88, "\x03\xe8") }, "[close 1000]" },
+		{ { F(0x88, "\x03\xf3" "bye") }, "[close 1011]" },
+		{ { F(0x88, "\x0f\xa0\xf0\x9f\x90\x8c") }, "[close 4000]" },
+		{ { F(0x88, "\x03") }, "[fail 1002]" },
+		{ { F(0x88, "\0") }, "[fail 1002]" },
+		/* The reason is a text (5.5.1). */
+		{ { F(0x88, "\x03\xe8\xff") }, "[fail 1007]" },
+		{ { F(0x88, "\x03\xe8" "a\xc3") }, "[fail 1007]" },
+		{ { F(0x88, "\x03\xe8\xe2\x82") }, "[fail 1007]" },
+		{ { F(0x88, "\x03\xe8\xed\xa0\x80") }, "[fail 1007]" },
+		{ { F(0x88, "\x03\xe8\xc0\x80") }, "[fail 1007]" },
+		{ { F(0x88, "\x03\xe8\xf4\x90\x80\x80") }, "[fail 1007]" },
+		{ { F(0x88, "\x03\xed\xff") }, "[fail 1002]" },
+		/* Nothing behind it counts. */
+		{ { F(0x82, "a"), F(0x88, "\x03\xe8"), F(0x82, "b") },
+		    "a[close 1000]" },
+		{ { F(0x88, ""), F(0x89, "p"), F(0x88, "\x03\xe8") },
+		    "[close 1005]" },
+		{ { F(0x88, ""), F(0xff, "x") }, "[close 1005]" },
+		{ { F(0x89, "p"), F(0x88, ""), F(0x89, "q") },
+		    "[ping p][close 1005]" },
+		{ { F(0x02, "a"), F(0x88, "\x03\xe9"), F(0x00, "b") },
+		    "a[close 1001][more]" },
+	};
+	char longest[125];
+	size_t i;
+
+	(void)state;
+	check_stories(rows, COUNT(rows), 0);
+	check_stories(rows, COUNT(rows), 1);
+	/* To the last byte, which may be in a character or none. */
+	memset(longest, 'r', sizeof(longest));
+	longest[0] = 0x03;
+	longest[1] = (char)0xe8;
+	for (i = 0; i < 3; i++) {
+		longest[124] = "r\xc3\xff"[i];
+		nwire = 0;
+		wire_frame(0x88, longest, sizeof(longest), NULL);
+		check_wire(1, 0, i == 0 ? "[close 1000]" : "[fail 1007]");
+	}
+}
+
+/* 7.4.1, 7.4.2, and what is registered since: 1012, 1013, 1014. */
+static void
+test_ws_close_code(void **state)
+{
+	struct reader r;
+	unsigned code;
+	int client, good;
+	char p[126];
+
+	(void)state;
+	memset(p, 'r', sizeof(p));
+	for (code = 0; code < 65536; code++)
+		for (client = 0; client < 2; client++) {
+			good = (code >= 1000 && code <= 1003) ||
+			    (code >= 1007 && code <= 1014) ||
+			    (code >= 3000 && code <= 4999);
+			p[0] = (char)(code >> 8);
+			p[1] = (char)code;
+			nwire = 0;
+			/* with a reason and without */
+			wire_frame(0x88, p, code % 2 == 0 ? 2 : 2 + code % 124,
+			    key_of(client, 0));
+			reader_begin(&r, client, 0);
+			reader_feed(&r, wire, nwire, 0);
+			if (r.failed == good || r.w.closed != (unsigned)good ||
+			    r.w.code != (good ? code : 1002))
+				fail_msg("code %u: failed %d, %u", code,
+				    r.failed, r.w.code);
+		}
+}
+
+/*
+ * A frame's payload of n bytes, from this one buffer, which its mask changes
+ * to and fro.
+ */
+static void
+feed_payload(struct ws *w, unsigned char *p, size_t size, uint64_t n,
+    const unsigned char *key)
+{
+	unsigned char a, b;
+	uint64_t pos;
+	size_t k;
+
+	for (pos = 0; pos < n; pos += k) {
+		assert_int_equal(w->left, n - pos);
+		k = n - pos < size ? (size_t)(n - pos) : size;
+		a = p[0] ^ key[pos % 4];
+		b = p[k - 1] ^ key[(pos + k - 1) % 4];
+		if (ws_decode(w, p, k) != (ssize_t)k)
+			fail_msg("%zu bytes", k);
+		if (p[0] != a || p[k - 1] != b)
+			fail_msg("wrong at %d", (int)pos);
+	}
+}
+
+/* A message has no limit: a GiB, in the largest frames, costs no memory. */
+static void
+test_ws_endless(void **state)
+{
+	static const int frames = 16;
+	unsigned char *p = (unsigned char *)at_end(NULL, CHUNK - 1);
+	struct rusage before, after;
+	struct ws w;
+	int i;
+
+	(void)state;
+	memset(&w, 0, sizeof(w));
+	memset(p, 'x', CHUNK - 1);
+	getrusage(RUSAGE_SELF, &before);
+	for (i = 0; i < frames; i++) {
+		nwire = 0;
+		wire_head(i == 0 ? 0x02 : i < frames - 1 ? 0x00 : 0x80,
+		    WS_FRAME_MAX, 8, key_of(0, (size_t)i));
+		assert_int_equal(ws_decode(&w, wire, nwire), 0);
+		feed_payload(&w, p, CHUNK - 1, WS_FRAME_MAX,
+		    key_of(0, (size_t)i));
+		assert_int_equal(ws_clean(&w), i == frames - 1);
+	}
+	getrusage(RUSAGE_SELF, &after);
+	/* KiB; what the test touches first is in it. */
+	assert_true(after.ru_maxrss <= before.ru_maxrss + 1024);
+}
+
+/* For one who reads as a client, before the first byte and after each. */
+static void
+test_ws_clean(void **state)
+{
+	static const struct {
+		struct frame frames[FRAMES]; int ends; const char *want;
+		int paid;	/* with the Pong sent */
+	} rows[] = {
+		{ { F(0x82, "ab") }, 0, "1" "0001", 1 },
+		{ { F(0x82, "") }, 0, "1" "01", 1 },
+		{ { F(0x81, "a") }, 0, "1" "001", 1 },
+		{ { F(0x82, "a"), F(0x82, "b") }, 0, "1" "001" "001", 1 },
+		{ { F(0x02, "a"), F(0x80, "b") }, 0, "1" "000" "001", 1 },
+		{ { F(0x02, ""), F(0x00, "") }, 0, "1" "00" "00", 0 },
+		{ { F(0x8a, "p"), F(0x8a, "") }, 0, "1" "001" "01", 1 },
+		{ { F(0x02, "a"), F(0x8a, "") }, 0, "1" "000" "00", 0 },
+		{ { F(0x89, "p"), F(0x82, "") }, 0, "1" "000" "00", 1 },
+		{ { F(0x02, ""), F(0x89, ""), F(0x80, "") }, 0,
+		    "1" "00" "00" "00", 1 },
+		{ { F(0x88, "") }, 0, "1" "00", 0 },
+		{ { F(0x88, "\x03\xe8") }, 0, "1" "0000", 0 },
+		{ { F(0x81, "end"), F(0x8a, "") }, 1, "1" "00000" "00", 0 },
+		{ { F(0x82, "end"), F(0x8a, "") }, 1, "1" "00001" "01", 1 },
+		{ { F(0x81, "end") }, 0, "1" "00001", 1 },
+	};
+	struct reader r;
+	size_t i, k;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		wire_frames(rows[i].frames, 1);
+		assert_int_equal(strlen(rows[i].want), nwire + 1);
+		reader_begin(&r, 1, rows[i].ends);
+		for (k = 0; k <= nwire; k++) {
+			if (ws_clean(&r.w) != (rows[i].want[k] == '1'))
+				fail_msg("<<%s>>: clean %d at %zu",
+				    show(wire, nwire), ws_clean(&r.w), k);
+			if (k < nwire)
+				reader_feed(&r, wire + k, 1, 0);
+		}
+		r.w.ponging = 0;
+		assert_int_equal(ws_clean(&r.w), rows[i].paid);
+	}
+}
+
+static void
+test_ws_encode(void **state)
+{
+	static const int opcodes[] = {
+		WS_CONTINUATION, WS_TEXT, WS_BINARY, WS_CLOSE, WS_PING, WS_PONG
+	};
+	size_t i, k;
+
+	(void)state;
+	for (i = 0; i < COUNT(opcodes); i++)
+		for (k = 0; k < COUNT(keys); k++) {
+			nwire = 0;
+			wire_frame(0x80U | (unsigned)opcodes[i], "end", 3,
+			    keys[k]);
+			check_encode(opcodes[i], "end", 3, keys[k]);
+			nwire = 0;
+			wire_frame(0x80U | (unsigned)opcodes[i], "end", 3,
+			    NULL);
+			check_encode(opcodes[i], "end", 3, NULL);
+		}
+}
+
+/* Appends a frame of ws_encode()'s; data go to the n bytes at want too. */
+static size_t
+encode_any(const struct ws *w, unsigned char *want, size_t n)
+{
+	static const int opcodes[] = { WS_PING, WS_PONG };
+	unsigned char room[WS_HEAD_MAX + 4096], *p = room + WS_HEAD_MAX;
+	int opcode = chance(8) > 0 ? WS_BINARY : opcodes[chance(2)];
+	unsigned char key[4];
+	size_t len, i;
+
+	len = opcode != WS_BINARY ? chance(126) :
+	    chance(4) > 0 ? chance(140) : chance(4097);
+	for (i = 0; i < len; i++)
+		p[i] = (unsigned char)chance(256);
+	for (i = 0; i < 4; i++)
+		key[i] = (unsigned char)chance(256);
+	if (opcode == WS_BINARY) {
+		memcpy(want + n, p, len);
+		n += len;
+	}
+	p = ws_encode(w, opcode, key, p, &len);
+	memcpy(wire + nwire, p, len);
+	nwire += len;
+	return n;
+}
+
+static void
+test_ws_round_trip(void **state)
+{
+	static unsigned char sent[ROOM], got[ROOM];
+	struct ws from, to;
+	size_t n, k, pos, len;
+	unsigned char *p;
+	ssize_t r;
+	int i, most;
+
+	(void)state;
+	seed = 6455;
+	for (i = 0; i < 100; i++) {
+		memset(&from, 0, sizeof(from));
+		memset(&to, 0, sizeof(to));
+		from.client = i % 2 != 0;
+		to.client = !from.client;
+		nwire = n = len = 0;
+		for (k = 0; k < 20; k++)
+			n = encode_any(&from, sent, n);
+		most = i % 3 == 0 ? 5 : i % 3 == 1 ? 300 : 20000;
+		for (pos = 0; pos < nwire; pos += k) {
+			k = 1 + chance((unsigned)most);
+			if (k > nwire - pos)
+				k = nwire - pos;
+			p = (unsigned char *)at_end(wire + pos, k);
+			if ((r = ws_decode(&to, p, k)) == -1)
+				fail_msg("%zu bytes at %zu", k, pos);
+			memcpy(got + len, p, (size_t)r);
+			len += (size_t)r;
+		}
+		assert_int_equal(len, n);
+		assert_memory_equal(got, sent, n);
+		to.ponging = 0;
+		assert_int_equal(ws_clean(&to), 1);
+	}
+}
+
 /* ---- replies ----------------------------------------------------------- */
 
 static void
@@ -2569,6 +3982,48 @@ garbage_url(size_t n)
 		(void)percent_decode(out, sizeof(out), u.user);
 }
 
+/* Frames as they may come, one of their bytes changed now and then. */
+static void
+garbage_frames(void)
+{
+	static const char *const texts[] = {
+		"", "end", "e", "nd", "en", "abc", "\xc3\xa9", "\xc3", "\xa9",
+		"\xe2\x82\xac", "\x03\xe8", "\x03\xe8ok", "\x03",
+		"Nothing ends in the middle of this.",
+	};
+	static const unsigned begin[] = { 0x82, 0x81, 0x02, 0x01 };
+	static const unsigned more[] = { 0x00, 0x80 };
+	static const unsigned control[] = { 0x89, 0x8a, 0x88 };
+	int client = (int)chance(2), ends = (int)chance(2), within = 0;
+	unsigned k, first_byte;
+	struct reader whole, r;
+	const char *what, *text;
+	size_t cut;
+
+	nwire = 0;
+	for (k = 1 + chance(6); k > 0; k--) {
+		first_byte = chance(4) == 0 ? control[chance(3)] :
+		    within ? more[chance(2)] : begin[chance(4)];
+		if ((first_byte & 8) == 0)
+			within = (first_byte & 0x80) == 0;
+		text = texts[chance(COUNT(texts))];
+		wire_frame(first_byte, text, strlen(text),
+		    key_of(client, chance(5)));
+	}
+	if (chance(2) == 0)
+		wire[chance((unsigned)nwire)] = (unsigned char)chance(256);
+	reader_begin(&whole, client, ends);
+	reader_feed(&whole, wire, nwire, 0);
+	cut = chance((unsigned)nwire + 1);
+	reader_begin(&r, client, ends);
+	reader_feed(&r, wire, cut, 1);
+	reader_feed(&r, wire + cut, nwire - cut, 0);
+	/* The longer way was told more before it failed. */
+	if ((what = reader_differs(&whole, &r)) != NULL)
+		fail_msg("<<%s>> cut at %zu: %s", show(wire, nwire), cut,
+		    what);
+}
+
 static void
 test_garbage(void **state)
 {
@@ -2589,6 +4044,7 @@ test_garbage(void **state)
 		v.n = n;
 		(void)auth_basic_decode(v, out);
 		garbage_url(n);
+		garbage_frames();
 	}
 }
 
@@ -2643,6 +4099,8 @@ main(void)
 		cmocka_unit_test(test_target_absolute),
 		cmocka_unit_test(test_target_split),
 		cmocka_unit_test(test_percent_decode),
+		cmocka_unit_test(test_sha1),
+		cmocka_unit_test(test_sha1_lengths),
 		cmocka_unit_test(test_base64),
 		cmocka_unit_test(test_base64_all),
 		cmocka_unit_test(test_base64_bad),
@@ -2652,6 +4110,31 @@ main(void)
 		cmocka_unit_test(test_auth_basic_decode),
 		cmocka_unit_test(test_auth_basic_decode_long),
 		cmocka_unit_test(test_auth_basic_decode_longest),
+		cmocka_unit_test(test_ws_accept),
+		cmocka_unit_test(test_ws_example),
+		cmocka_unit_test(test_ws_length),
+		cmocka_unit_test(test_ws_length_form),
+		cmocka_unit_test(test_ws_head),
+		cmocka_unit_test(test_ws_messages),
+		cmocka_unit_test(test_ws_sequence),
+		cmocka_unit_test(test_ws_role),
+		cmocka_unit_test(test_ws_mask),
+		cmocka_unit_test(test_ws_mask_cut),
+		cmocka_unit_test(test_ws_end),
+		cmocka_unit_test(test_ws_end_bad),
+		cmocka_unit_test(test_ws_end_not_utf8),
+		cmocka_unit_test(test_ws_end_is_text),
+		cmocka_unit_test(test_ws_text),
+		cmocka_unit_test(test_ws_text_apart),
+		cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_ws_control),
+		cmocka_unit_test(test_ws_ping),
+		cmocka_unit_test(test_ws_close),
+		cmocka_unit_test(test_ws_close_code),
+		cmocka_unit_test(test_ws_endless),
+		cmocka_unit_test(test_ws_clean),
+		cmocka_unit_test(test_ws_encode),
+		cmocka_unit_test(test_ws_round_trip),
 		cmocka_unit_test(test_status_reason),
 		cmocka_unit_test(test_reply_make),
 		cmocka_unit_test(test_garbage),
