@@ -719,26 +719,27 @@ chunked_done(const struct chunked *c)
 /* ---- codecs ----------------------------------------------------------------- */
 
 static ssize_t
-message_decode(void *state, unsigned char *p, size_t n, int *over)
+message_decode(void *state, unsigned char *p, size_t n, size_t *used,
+    int *over)
 {
 	struct message *m = state;
-	size_t used;
 	ssize_t r;
 
 	switch (m->in) {
 	case BODY_LENGTH:
 		if (n > m->left)
-			n = (size_t)m->left;
+			*used = n = (size_t)m->left;
 		m->left -= n;
 		*over = m->left == 0;
 		return (ssize_t)n;
 	case BODY_CHUNKED:
-		r = chunked_decode(&m->chunked, p, n, &used);
+		r = chunked_decode(&m->chunked, p, n, used);
 		*over = chunked_done(&m->chunked);
 		return r;
 	case BODY_CLOSE:
 		return (ssize_t)n;
 	default:
+		*used = 0;
 		*over = 1;
 		return 0;
 	}
@@ -780,6 +781,227 @@ message_open_ended(void *state)
 
 const struct codec message_codec = {
 	message_decode, message_encode, message_last, message_open_ended
+};
+
+/* ---- poll carrier ------------------------------------------------------------ */
+
+int
+head_number(const struct head *h, const char *name, uint64_t *value)
+{
+	const struct field *f = head_field(h, name, NULL);
+	size_t i;
+
+	if (f == NULL)
+		return 0;
+	if (head_field(h, name, f) != NULL || f->value.n == 0 ||
+	    f->value.n > 18)
+		return -1;
+	for (*value = 0, i = 0; i < f->value.n; i++) {
+		if (!is_digit(f->value.p[i]))
+			return -1;
+		*value = *value * 10 + (uint64_t)(f->value.p[i] - '0');
+	}
+	return 1;
+}
+
+int
+poll_id(struct span path, struct span *id)
+{
+	size_t i, n = path.n;
+	int uuid;
+
+	while (n > 0 && path.p[n - 1] != '/')
+		n--;
+	if (n == 0)
+		return 0;
+	id->p = path.p + n;
+	id->n = path.n - n;
+	uuid = id->n == POLL_ID;
+	if (!uuid && id->n != 32)
+		return 0;
+	for (i = 0; i < id->n; i++)
+		if (uuid && (i == 8 || i == 13 || i == 18 || i == 23) ?
+		    id->p[i] != '-' : hex_value(id->p[i]) == -1)
+			return 0;
+	return 1;
+}
+
+/*
+ * A byte of urlencoded text.  Returns the one that it stands for, -1 when that
+ * is not whole yet, -2 when it is malformed.
+ */
+static int
+form_byte(int *state, unsigned char *high, int c)
+{
+	int v;
+
+	if (*state == 0) {
+		if (c != '%')
+			return c == '+' ? ' ' : c;
+		*state = 1;
+		return -1;
+	}
+	if ((v = hex_value(c)) == -1)
+		return -2;
+	if (*state == 1) {
+		*high = (unsigned char)(v << 4);
+		*state = 2;
+		return -1;
+	}
+	*state = 0;
+	return *high | v;
+}
+
+/* The decoded value of a form's only parameter of that name. */
+static int
+form_value(const char *p, size_t n, const char *name, char *dst, size_t size)
+{
+	size_t len = strlen(name), k, i, out = 0;
+	const char *amp;
+	unsigned char high = 0;
+	int state = 0, c, found = 0;
+
+	for (; n > 0; p += k, n -= k) {
+		amp = memchr(p, '&', n);
+		k = amp != NULL ? (size_t)(amp - p) + 1 : n;
+		if (k <= len || strncmp(p, name, len) != 0 || p[len] != '=')
+			continue;
+		if (found++)
+			return -1;
+		for (i = len + 1; i < k && p + i != amp; i++) {
+			c = form_byte(&state, &high, (unsigned char)p[i]);
+			if (c == -2 || c == 0 || out + 1 >= size)
+				return -1;
+			if (c != -1)
+				dst[out++] = (char)c;
+		}
+	}
+	dst[out] = '\0';
+	return found && state == 0 ? 0 : -1;
+}
+
+const char *
+poll_target(const char *p, size_t n, char *host, unsigned *port, int *form)
+{
+	char name[HOST_MAX + 3], number[8];
+	size_t len;
+	long v;
+
+	*form = memchr(p, '=', n) != NULL;
+	if (!*form)
+		return authority_parse(p, n, host, port, 0);
+	if (form_value(p, n, "host", name, sizeof(name)) == -1 ||
+	    form_value(p, n, "port", number, sizeof(number)) == -1)
+		return "no host and port";
+	if ((v = text_number(number, strlen(number), 1, 65535)) == -1)
+		return "bad port";
+	*port = (unsigned)v;
+	len = strlen(name);
+	/* An IPv6 address may stand in brackets, or bare. */
+	if (name[0] != '[' && strchr(name, ':') != NULL && len < HOST_MAX) {
+		memmove(name + 1, name, len);
+		name[0] = '[';
+		name[++len] = ']';
+		name[++len] = '\0';
+	}
+	return host_parse(name, len, host);
+}
+
+int
+form_put(struct buf *b, const void *p, size_t n)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	const unsigned char *s = p;
+	unsigned char out[3 * 256];
+	size_t i, k;
+	int bad = 0;
+
+	while (n > 0 && !bad) {
+		for (i = k = 0; i < n && i < 256; i++) {
+			if (is_digit(s[i]) || (s[i] >= 'a' && s[i] <= 'z') ||
+			    (s[i] >= 'A' && s[i] <= 'Z') ||
+			    memchr("-._~", s[i], 4) != NULL)
+				out[k++] = s[i];
+			else if (s[i] == ' ')
+				out[k++] = '+';
+			else {
+				out[k++] = '%';
+				out[k++] = (unsigned char)hex[s[i] >> 4];
+				out[k++] = (unsigned char)hex[s[i] & 15];
+			}
+		}
+		bad = buf_put(b, out, k);
+		s += i;
+		n -= i;
+	}
+	return bad;
+}
+
+/* "data=" and its value, in place.  -1: it is something else. */
+static ssize_t
+piece_form(struct piece *m, unsigned char *p, size_t n)
+{
+	static const char name[] = "data=";
+	size_t i, out = 0;
+	int c;
+
+	for (i = 0; i < n; i++) {
+		/* form counts the name's bytes, from 1 */
+		if (m->form <= 5) {
+			if (p[i] != name[m->form - 1])
+				return -1;
+			m->form++;
+			continue;
+		}
+		c = form_byte(&m->state, &m->high, p[i]);
+		if (c == -2 || (p[i] == '&' && c == '&'))
+			return -1;
+		if (c != -1)
+			p[out++] = (unsigned char)c;
+	}
+	return (ssize_t)out;
+}
+
+static ssize_t
+piece_decode(void *state, unsigned char *p, size_t n, size_t *used, int *over)
+{
+	struct piece *m = state;
+	ssize_t r = message_decode(&m->message, p, n, used, over);
+	size_t len, old = 0;
+
+	if (r > 0 && m->form)
+		r = piece_form(m, p, (size_t)r);
+	if (r <= 0)
+		return r;
+	len = (size_t)r;
+	if (*m->have > m->pos)
+		old = *m->have - m->pos < len ? (size_t)(*m->have - m->pos) :
+		    len;
+	m->pos += len;
+	if (m->pos > *m->have)
+		*m->have = m->pos;
+	memmove(p, p + old, len - old);
+	return (ssize_t)(len - old);
+}
+
+static unsigned char *
+piece_encode(void *state, unsigned char *p, size_t *n)
+{
+	(void)state;
+	(void)n;
+	return p;
+}
+
+static size_t
+piece_last(void *state, unsigned char *dst)
+{
+	(void)state;
+	(void)dst;
+	return 0;
+}
+
+const struct codec piece_codec = {
+	piece_decode, piece_encode, piece_last, message_open_ended
 };
 
 /* Appends text in which a folded line becomes blanks. */
@@ -1034,9 +1256,10 @@ sha1_block(uint32_t *h, const unsigned char *p)
 	uint32_t w[80], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4], f;
 	int t;
 
-	for (t = 0; t < 80; t++)
-		w[t] = t < 16 ? get32(p + 4 * t) :
-		    rol(w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16], 1);
+	for (t = 0; t < 16; t++)
+		w[t] = get32(p + 4 * (size_t)t);
+	for (; t < 80; t++)
+		w[t] = rol(w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16], 1);
 	for (t = 0; t < 80; t++) {
 		f = t < 20 ? (b & c) | (~b & d) :
 		    t >= 40 && t < 60 ? (b & c) | (b & d) | (c & d) :
@@ -1502,6 +1725,7 @@ ws_frame_came(struct ws *w)
 static ssize_t
 ws_words(struct ws *w, const unsigned char *p, size_t n)
 {
+	static const unsigned char end[] = { 'e', 'n', 'd' };
 	size_t i;
 
 	if (w->opcode >= WS_CLOSE) {
@@ -1514,7 +1738,7 @@ ws_words(struct ws *w, const unsigned char *p, size_t n)
 	for (i = 0; i < n; i++) {
 		if (utf8_byte(w, p[i]) == -1)
 			return ws_fail(w, WS_NOT_UTF8);
-		if (w->ends && (w->nend > 2 || p[i] != "end"[w->nend++]))
+		if (w->ends && (w->nend > 2 || p[i] != end[w->nend++]))
 			return ws_fail(w, WS_PROTOCOL);
 	}
 	return w->ends ? 0 : (ssize_t)n;
@@ -1560,12 +1784,19 @@ static const struct {
 } reasons[] = {
 	{ 101, "Switching Protocols" },
 	{ 200, "OK" },
+	{ 201, "Created" },
+	{ 204, "No Content" },
 	{ 400, "Bad Request" },
 	{ 401, "Unauthorized" },
 	{ 403, "Forbidden" },
 	{ 404, "Not Found" },
+	{ 406, "Not Acceptable" },
 	{ 407, "Proxy Authentication Required" },
 	{ 408, "Request Timeout" },
+	{ 409, "Conflict" },
+	{ 410, "Gone" },
+	{ 411, "Length Required" },
+	{ 413, "Content Too Large" },
 	{ 414, "URI Too Long" },
 	{ 426, "Upgrade Required" },
 	{ 431, "Request Header Fields Too Large" },

@@ -46,6 +46,8 @@
 
 #define NO_PORT		65536		/* sockets come from elsewhere */
 #define WHY_MAX		256		/* bytes of a reason in the log */
+#define POLL_FIELDS	"Cache-Control: no-store\r\n" \
+			"X-Accel-Buffering: no\r\n"
 
 struct cred {
 	struct cred	*next;
@@ -64,7 +66,7 @@ struct rule {
 };
 
 /* How a hop is asked. */
-enum carriage { BY_CONNECT, BY_WS };
+enum carriage { BY_CONNECT, BY_WS, BY_POLL };
 
 struct hop {
 	struct hop	*next;
@@ -603,7 +605,8 @@ static const struct {
 	unsigned	 port;
 } schemes[] = {
 	{ "http", BY_CONNECT, 3128 },
-	{ "ws", BY_WS, 80 }
+	{ "ws", BY_WS, 80 },
+	{ "poll", BY_POLL, 80 }
 };
 #define SCHEMES	(sizeof(schemes) / sizeof(schemes[0]))
 
@@ -639,7 +642,8 @@ hop_path(struct hop *h, const struct url *u)
 		    "a proxy has no path";
 	for (i = 0; i < u->path.n; i++)
 		if (u->path.p[i] <= 0x20 || u->path.p[i] >= 0x7f ||
-		    u->path.p[i] == '#')
+		    u->path.p[i] == '#' || (u->path.p[i] == '?' &&
+		    h->carriage == BY_POLL))
 			return "bad path";
 	h->path = xalloc(u->path.n + 2);
 	snprintf(h->path, u->path.n + 2, "%s%s", u->path.p[0] == '/' ? "" :
@@ -780,12 +784,13 @@ hops_parse(void)
 {
 	const char *wrong;
 	struct hop *h;
-	int ws = 0;
+	int n[3] = { 0, 0, 0 };
 
 	for (h = opt.hops; h != NULL; h = h->next) {
 		wrong = hop_parse(h, h->arg);
-		if (wrong == NULL && h->carriage == BY_WS && ws++ > 0)
-			wrong = "a second WebSocket in the chain";
+		if (wrong == NULL && h->carriage != BY_CONNECT &&
+		    n[h->carriage]++ > 0)
+			wrong = "a second one of its kind in the chain";
 		if (wrong != NULL) {
 			hop_mask(h->arg);
 			die(2, "-x", "%s: %s", h->arg, wrong);
@@ -844,7 +849,13 @@ hop_credentials(struct hop *h)
 
 /* ---- the life of a tunnel ----------------------------------------------------- */
 
-enum state { HEAD, OPENING, CHECK, OPEN, LINGER, PARKED, DEAD };
+struct poller;
+static struct poller *pollers;		/* sessions of poll servers */
+static int farewelled;			/* a signal ends us soon */
+
+static void	program_stop(void);
+
+enum state { HEAD, SERVING, OPENING, CHECK, OPEN, LINGER, PARKED, DEAD };
 
 /* Why it could not be opened: for our user, or for the client of ours. */
 struct fault {
@@ -860,6 +871,7 @@ struct fault {
 struct opening {
 	struct hop	*first, *hop;	/* the hop that is being asked */
 	struct hop	*bridge;	/* what is behind them: a URL */
+	struct hop	*stop;		/* the first not to be asked */
 	struct dial	*dial;
 	unsigned	 port;
 	unsigned	 want;		/* number of our wish for a link, or 0 */
@@ -902,6 +914,10 @@ struct tunnel {
 	const struct asker *asker;
 	struct opening	*opening;
 	struct exchange	*exchange;	/* NULL: it is a tunnel */
+	struct session	*session;	/* the near end is one */
+	struct errand	*errand;	/* a request on it is for one */
+	struct poller	*poller;	/* the far end is one */
+	struct lane	*lane;		/* it is a connection of one */
 	struct timer	 deadline;
 	struct grave	 grave;
 	enum state	 state;
@@ -912,12 +928,26 @@ struct tunnel {
 			 local:1,	/* the client is on this machine */
 			 vouched:1,	/* it showed its credentials before */
 			 at_exit:1,	/* it is an exit's link: one request */
-			 used:1;	/* that has come */
+			 used:1,	/* that has come */
+			 native:1,	/* the request has a Tunnel-Offset */
+			 hushed:1,	/* no line in the log */
+			 passed:1,	/* another worker passed it to us */
+			 self:2;	/* the URL is, or is not, our own */
+	uint64_t	 offset;	/* for the answer to such a request */
 	char		*what;		/* that was asked for, for the log */
 	char		*user;
 	int64_t		 since;
 	union addr	 client;
 };
+
+enum { SLOT_FREE, SLOT_CLAIMED, SLOT_GRANTED, SLOT_TAKEN, SLOT_FULL };
+
+/* Who has which session: a part for each worker, of which it is the owner. */
+struct slot {
+	char		 state;
+	char		 id[POLL_ID + 1];
+};
+static struct slot (*slots)[SESSIONS_EACH];
 
 static struct tunnel *tunnels;
 static int ntunnels;
@@ -929,6 +959,11 @@ static int	far_allowed(void *, const union addr *);
 static void	hop_ask(struct tunnel *);
 static void	link_want(struct tunnel *);
 static void	linger_late(void *);
+static void	errand_end(struct errand *);
+static void	poller_start(struct tunnel *, struct hop *);
+static void	poller_leave(struct tunnel *);
+static struct hop *lane_stop(const struct lane *);
+static const struct asker by_lane;
 
 static const struct dialer far_dialer = { far_allowed, far_dialed };
 
@@ -1065,10 +1100,14 @@ tunnel_close(struct tunnel *t, const char *why, int broken)
 {
 	if (t->state == DEAD)
 		return;
-	if (t->state == OPEN || t->state == CHECK)
+	if ((t->state == OPEN || t->state == CHECK) && t->asker != &by_lane)
 		totals->open--;
-	if (t->state != LINGER && t->state != HEAD)
+	if (t->state != LINGER && t->state != HEAD && t->state != SERVING &&
+	    t->asker != &by_lane)
 		log_tunnel(t, why);
+	if (t->errand != NULL)
+		errand_end(t->errand);
+	poller_leave(t);
 	opening_drop(t);
 	timer_stop(&t->deadline);
 	(broken ? end_reset : end_close)(&t->far);
@@ -1103,7 +1142,8 @@ tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
 	snprintf(f->who, sizeof(f->who), "%s", who);
 	f->status = t->status = code;
 	f->error = error;
-	totals->refused++;
+	if (t->asker != &by_lane)
+		totals->refused++;
 	if (t->opening->dial != NULL)
 		dial_cancel(t->opening->dial);
 	t->opening->dial = NULL;
@@ -1111,6 +1151,7 @@ tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
 		(void)crew_tell(CREW_UNWANT, 0, t->opening->want, -1);
 	t->opening->want = 0;
 	timer_stop(&t->deadline);
+	poller_leave(t);
 	end_close(&t->far);
 	t->asker->refused(t);
 }
@@ -1170,7 +1211,8 @@ opening_tick(void *arg)
 static struct hop *
 hop_next(const struct opening *o, const struct hop *h)
 {
-	return h->next != NULL ? h->next : h != o->bridge ? o->bridge : NULL;
+	h = h->next != NULL ? h->next : h != o->bridge ? o->bridge : NULL;
+	return h != o->stop ? (struct hop *)(uintptr_t)h : NULL;
 }
 
 /* Connects to the first hop, or straight to the target. */
@@ -1178,6 +1220,7 @@ static void
 far_dial(struct tunnel *t)
 {
 	struct opening *o = t->opening;
+	struct hop *h;
 
 	end_close(&t->far);
 	o->hop = o->first;
@@ -1187,6 +1230,11 @@ far_dial(struct tunnel *t)
 		link_want(t);
 		return;
 	}
+	for (h = o->hop; h != NULL; h = hop_next(o, h))
+		if (h->carriage == BY_POLL) {
+			poller_start(t, h);
+			return;
+		}
 	o->dial = dial_start(o->hop != NULL ? o->hop->host : o->host,
 	    o->hop != NULL ? o->hop->port : o->port, opt.wait, &far_dialer, t);
 	if (o->dial == NULL)
@@ -1217,6 +1265,8 @@ tunnel_open(struct tunnel *t, const char *host, unsigned port,
 	o->port = port;
 	o->first = hops != NULL ? hops : bridge;
 	o->bridge = bridge;
+	if (t->lane != NULL && (o->stop = lane_stop(t->lane)) == o->first)
+		o->first = NULL;
 	/* -A basic: who has credentials sends them at once. */
 	for (i = 0, h = o->first; opt.auth_first && h != NULL; i++) {
 		if (h->pass != NULL)
@@ -1259,6 +1309,10 @@ tunnel_opened(struct tunnel *t)
 	opening_drop(t);
 	timer_stop(&t->deadline);
 	t->state = OPEN;
+	if (t->asker == &by_lane) {
+		t->asker->opened(t);
+		return;
+	}
 	t->status = 200;
 	totals->open++;
 	totals->tunnels++;
@@ -1279,6 +1333,7 @@ far_allowed(void *arg, const union addr *a)
 	struct opening *o = t->opening;
 
 	return !(opt.mode & MODE_SERVE) || o->hop != NULL ||
+	    t->asker == &by_lane ||
 	    target_allowed(o->host, o->port, a, t->local, o->fault.why);
 }
 
@@ -1328,16 +1383,23 @@ static struct hop exit_hop = {
 
 static void	exit_park(struct tunnel *);
 static void	far_input(void *, struct end *);
+static void	far_sent(void *, struct end *);
 static void	far_broken(void *, struct end *);
 static void	ends_done(void *, struct end *);
 static void	ends_idle(void *, struct end *);
 
+static void	lane_input(struct lane *);
+static void	lane_over(struct lane *);
+static void	lane_broken(struct lane *, const char *);
+static void	session_rouse(struct session *);
+static void	session_break(struct session *, const char *);
+static void	session_done(struct session *);
 static void	http_reply(struct tunnel *);
 static void	http_done(void *, struct end *);
 static void	http_fail(struct tunnel *, const char *);
 
 static const struct steps far_steps = {
-	far_input, http_done, ends_idle, ends_done, far_broken
+	far_input, http_done, far_sent, ends_done, far_broken
 };
 
 static void
@@ -1391,6 +1453,16 @@ hop_bit(const struct opening *o)
 	return (uint64_t)1 << (2 * o->nth + o->inside);
 }
 
+/* Its Host field: the default port is not said. */
+static char *
+hop_host(char *dst, const struct hop *h)
+{
+	authority_format(dst, h->host, h->port);
+	if (h->port == 80)
+		*strrchr(dst, ':') = '\0';
+	return dst;
+}
+
 /* An opening handshake (RFC 6455, 4.1), up to where credentials stand. */
 static int
 ws_request(struct opening *o, struct buf *b, int first)
@@ -1411,9 +1483,7 @@ ws_request(struct opening *o, struct buf *b, int first)
 	random_bytes(raw, sizeof(raw));
 	base64_encode(o->key, raw, sizeof(raw));
 	values[4] = ws_protocol(o);
-	authority_format(host, h->host, h->port);
-	if (h->port == 80)
-		*strrchr(host, ':') = '\0';
+	hop_host(host, h);
 	bad = buf_fmt(b, "GET %s HTTP/1.1\r\n", h->path);
 	if (!first || !extra_replaces("Host"))
 		bad |= buf_fmt(b, "Host: %s\r\n", host);
@@ -1812,8 +1882,20 @@ far_input(void *arg, struct end *e)
 	(void)e;
 	if (t->state == OPENING)
 		hop_input(t);
+	else if (t->state == OPEN && t->lane != NULL)
+		lane_input(t->lane);
 	else if (t->state == OPEN && t->exchange != NULL)
 		http_reply(t);
+}
+
+static void
+far_sent(void *arg, struct end *e)
+{
+	struct tunnel *t = arg;
+
+	(void)e;
+	if (t->session != NULL)
+		session_rouse(t->session);
 }
 
 static void
@@ -1824,7 +1906,11 @@ far_broken(void *arg, struct end *e)
 	if (t->state == OPENING) {
 		t->opening->silent |= e->error == ETIMEDOUT;
 		hop_closed(t, end_why(e));
-	} else if (t->exchange != NULL && !t->exchange->answered)
+	} else if (t->lane != NULL)
+		lane_broken(t->lane, end_why(e));
+	else if (t->session != NULL)
+		session_break(t->session, end_why(e));
+	else if (t->exchange != NULL && !t->exchange->answered)
 		http_fail(t, end_why(e));
 	else
 		tunnel_close(t, end_why(e), 1);
@@ -1842,8 +1928,13 @@ ends_idle(void *arg, struct end *e)
 static void
 ends_done(void *arg, struct end *e)
 {
+	struct tunnel *t = arg;
+
 	(void)e;
-	tunnel_close(arg, "done", 0);
+	if (t->session != NULL)
+		session_done(t->session);
+	else
+		tunnel_close(t, "done", 0);
 }
 
 /* What breaks the near end, breaks the tunnel in whatever state. */
@@ -1898,9 +1989,9 @@ stdio_ended(struct tunnel *t, const char *why, int broken)
 		;		/* whoever read stdout knows why it left */
 	else if (t->near.error != 0)
 		say(t->near.lost ? "stdout" : "stdin", "%s", why);
-	else if (broken && t->status == 200 && !opt.fdpass)
+	else if (broken && t->status == 200 && !opt.fdpass && !farewelled)
 		say(t->what, "%s", why);
-	loop_stop();
+	program_stop();
 }
 
 static const struct asker by_stdio = {
@@ -1910,6 +2001,33 @@ static const struct asker by_stdio = {
 static const struct steps stdio_steps = {
 	ends_idle, ends_idle, ends_idle, ends_done, near_broken
 };
+
+/* A signal: the servers of poll sessions are told, then it ends us. */
+static void
+on_farewell(void)
+{
+	struct tunnel *t, *next;
+
+	if (farewelled || pollers == NULL)
+		signal_finish();
+	farewelled = 1;
+	for (t = tunnels; t != NULL; t = next) {
+		next = t->next;
+		if (t->poller != NULL)
+			tunnel_close(t, "signal", 1);
+	}
+	program_stop();
+}
+
+static void
+farewell_watch(const struct hop *h)
+{
+	for (; h != NULL; h = h->next)
+		if (h->carriage == BY_POLL) {
+			signal_farewell(on_farewell);
+			return;
+		}
+}
 
 static void
 stdio_start(void)
@@ -1921,6 +2039,7 @@ stdio_start(void)
 	for (h = hops; opt.fdpass && h != NULL; h = h->next)
 		if (h->carriage != BY_CONNECT)
 			die(2, "-F", "not over %s", h->who);
+	farewell_watch(hops);
 	if (opt.fdpass && !fd_is_socket(STDOUT_FILENO))
 		die(2, "-F", "stdout is no socket");
 	if ((t = tunnel_new(&by_stdio)) == NULL)
@@ -2093,6 +2212,8 @@ ports_start(void)
 	for (f = opt.forwards; f != NULL; f = f->next) {
 		struct hop *hops = hops_to(f->host);
 
+		if (f == opt.forwards)
+			farewell_watch(hops);
 		hop_credentials(hops != NULL ? hops : f->bridge);
 		listen_bind(&f->listeners, f->addr, f->port);
 		listen_for(f->listeners, port_accepted, f);
@@ -2112,6 +2233,8 @@ static void	http_asked(struct tunnel *);
 static void	link_give(struct tunnel *);
 static void	link_input(struct tunnel *);
 static void	exit_used(struct tunnel *);
+static void	errand_put(struct errand *);
+static void	errand_input(struct errand *);
 
 static void
 request_late(void *arg)
@@ -2171,6 +2294,7 @@ request_forget(struct tunnel *t)
 		t->user = NULL;
 	}
 	t->near.got = t->far.got = 0;
+	t->self = 0;
 }
 
 /*
@@ -2182,8 +2306,9 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
     const char *text, const char *why)
 {
 	struct buf b = { NULL, 0, 0, 0 };
-	char fields[128] = "", line[512], client[ADDR_PORT_TEXT];
+	char fields[384] = "", line[512], client[ADDR_PORT_TEXT];
 	unsigned flags = 0;
+	size_t n;
 
 	if (!t->keep)
 		flags |= REPLY_CLOSE;
@@ -2199,9 +2324,15 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 	else if (proxy_status != NULL)
 		snprintf(fields, sizeof(fields), "Proxy-Status: httptun; %s"
 		    "\r\n", proxy_status);
+	n = strlen(fields);
+	if (t->native)
+		snprintf(fields + n, sizeof(fields) - n, "Tunnel-Offset: %llu"
+		    "\r\n" POLL_FIELDS, (unsigned long long)t->offset);
 	text_escape(line, sizeof(line), text, strlen(text));
 	t->status = code;
-	log_tunnel(t, why != NULL && *why != '\0' ? why : line);
+	if (!t->hushed)
+		log_tunnel(t, why != NULL && *why != '\0' ? why : line);
+	t->hushed = 0;
 	request_forget(t);
 	if (reply_make(&b, code, flags, fields, line) == -1) {
 		tunnel_close(t, "no memory", 1);
@@ -2214,6 +2345,7 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 	buf_free(&b);
 	if (t->state == DEAD)
 		return;
+	t->native = 0;
 	if (t->keep && !t->at_exit)
 		request_wait(t);
 	else
@@ -2269,20 +2401,28 @@ request_opened(struct tunnel *t)
 		end_link(&t->near, &t->far);
 }
 
+/* A fault in a Proxy-Status field's words, and in ours. */
+static void
+fault_text(const struct fault *f, char *field, size_t size, char *text,
+    size_t textsize)
+{
+	int n = snprintf(field, size, "error=%s", f->error);
+
+	if (f->received != 0)
+		snprintf(field + n, size - (size_t)n, "; received-status=%d",
+		    f->received);
+	snprintf(text, textsize, "%s%s%s", f->who, f->who[0] != '\0' ? ": " :
+	    "", f->what);
+}
+
 static void
 request_refused(struct tunnel *t)
 {
 	struct opening *o = t->opening;
 	const struct fault *f = &o->fault;
 	char proxy_status[128], text[sizeof(f->who) + sizeof(f->what) + 2];
-	int n;
 
-	n = snprintf(proxy_status, sizeof(proxy_status), "error=%s", f->error);
-	if (f->received != 0)
-		snprintf(proxy_status + n, sizeof(proxy_status) - (size_t)n,
-		    "; received-status=%d", f->received);
-	snprintf(text, sizeof(text), "%s%s%s", f->who, f->who[0] != '\0' ?
-	    ": " : "", f->what);
+	fault_text(f, proxy_status, sizeof(proxy_status), text, sizeof(text));
 	/* Bytes behind the CONNECT were the tunnel's, and are no request. */
 	if (t->exchange == NULL && t->near.in.len > 0)
 		t->keep = 0;
@@ -2338,7 +2478,13 @@ request_target(const struct head *h, char *host, unsigned *port)
 }
 
 /* What a request is for. */
-enum purpose { FOR_CONNECT, FOR_HTTP, FOR_WS, FOR_NOTHING };
+enum purpose { FOR_CONNECT, FOR_HTTP, FOR_WS, FOR_POLL, FOR_NOTHING };
+
+static int	poll_like(const struct head *);
+static int	poll_unread(const struct tunnel *, const struct head *, size_t);
+static void	poll_unput(struct tunnel *, uint64_t);
+static void	poll_serve(struct tunnel *, const struct head *, size_t);
+static int	poll_asks(struct tunnel *, const struct head *);
 
 static enum purpose
 request_purpose(const struct tunnel *t, const struct head *h)
@@ -2348,7 +2494,9 @@ request_purpose(const struct tunnel *t, const struct head *h)
 	if (t->near.ws != NULL)
 		return FOR_NOTHING;
 	if (target_absolute(h->target))
-		return FOR_HTTP;
+		return t->self == 1 && poll_like(h) ? FOR_POLL : FOR_HTTP;
+	if (poll_like(h))
+		return FOR_POLL;
 	return h->target.p[0] == '/' && head_lists(h, "Upgrade", "websocket") ?
 	    FOR_WS : FOR_NOTHING;
 }
@@ -2451,6 +2599,23 @@ ws_judge(struct tunnel *t, const struct head *h, enum framing framing,
 		v->status = 0;
 }
 
+/* A form can POST anywhere, too. */
+static void
+poll_judge(struct tunnel *t, const struct head *h, struct verdict *v)
+{
+	t->keep = head_persists(h) && !draining;
+	if (head_field(h, "Origin", NULL) != NULL)
+		snprintf(v->why, sizeof(v->why), "asked by a web page");
+	else if (!request_authorized(t, h, "Authorization")) {
+		v->status = 401;
+		v->error = NULL;
+		v->text = "credentials wanted";
+	} else if (opt.tls_only)
+		snprintf(v->why, sizeof(v->why), "not TLS");
+	else
+		v->status = 0;
+}
+
 /* The hops of what is asked for here; an exit's lead to the gateway. */
 static struct hop *
 request_hops(void)
@@ -2485,6 +2650,8 @@ request_judge(struct tunnel *t, const struct head *h, char *host,
 		return;
 	if (purpose == FOR_WS)
 		ws_judge(t, h, framing, v);
+	else if (purpose == FOR_POLL)
+		poll_judge(t, h, v);
 	else if (purpose == FOR_NOTHING) {
 		v->status = 404;
 		v->error = NULL;
@@ -2564,12 +2731,22 @@ request_serve(struct tunnel *t, const struct head *h, size_t len)
 	unsigned port = 0;
 	int connect = head_method(h, "CONNECT");
 
+	enum purpose purpose = request_purpose(t, h);
+	uint64_t length;
+
 	memset(&v, 0, sizeof(v));
 	t->since = loop_now();
-	t->what = request_what(h);
+	t->what = purpose == FOR_POLL ? strdup("poll") : request_what(h);
+	t->native = !target_absolute(h->target) || purpose == FOR_POLL ?
+	    head_field(h, "Tunnel-Offset", NULL) != NULL : 0;
+	t->offset = 0;
 	request_judge(t, h, host, &port, &v);
-	if (v.status == 0 && request_purpose(t, h) == FOR_WS) {
+	if (v.status == 0 && purpose == FOR_WS) {
 		ws_serve(t, h, len);
+		return;
+	}
+	if (v.status == 0 && purpose == FOR_POLL) {
+		poll_serve(t, h, len);
 		return;
 	}
 	if (v.status == 0 && !connect && http_request(t, h) == -1) {
@@ -2582,6 +2759,9 @@ request_serve(struct tunnel *t, const struct head *h, size_t len)
 		return;
 	}
 	totals->refused++;
+	if (purpose == FOR_POLL)
+		poll_unput(t, head_framing(h, &length) == BODY_NONE ? 0 :
+		    length);
 	if (connect && t->near.in.len > 0)	/* as in request_refused() */
 		t->keep = 0;
 	request_answer(t, v.status, v.error, v.text, v.why);
@@ -2607,12 +2787,24 @@ request_read(struct tunnel *t)
 			    "HTTP/1.1 knows", NULL);
 			return;
 		}
+		if (poll_asks(t, &h) || poll_unread(t, &h, (size_t)n))
+			break;
 		say_head(addr_text_port(client, &t->client), '>',
 		    in->p + in->off, (size_t)n);
 		request_serve(t, &h, (size_t)n);
 	}
 	if (t->state == HEAD && t->near.eof && t->near.out.len == 0)
 		tunnel_close(t, "done", 0);
+}
+
+/* The same later: what came behind a request that has its answer. */
+static void
+request_again(void *arg)
+{
+	struct tunnel *t = arg;
+
+	request_wait(t);
+	request_read(t);
 }
 
 static void
@@ -2628,6 +2820,8 @@ request_input(void *arg, struct end *e)
 		exit_used(t);
 	if (t->state == HEAD)
 		request_read(t);
+	else if (t->state == SERVING && t->errand != NULL)
+		errand_input(t->errand);
 	else if (t->state == CHECK)
 		tls_check(t);
 	else if (t->state == OPEN)	/* behind a request: one a connection */
@@ -2659,8 +2853,16 @@ request_sent(void *arg, struct end *e)
 static void
 request_over(void *arg, struct end *e)
 {
+	struct tunnel *t = arg;
+
 	(void)e;
-	http_asked(arg);
+	if (t->errand == NULL)
+		http_asked(t);
+	else {
+		errand_put(t->errand);
+		if (t->state == HEAD && t->near.in.len > 0)
+			timer_set(&t->deadline, 0, request_again, t);
+	}
 }
 
 static const struct steps request_steps = {
@@ -2749,8 +2951,13 @@ http_answered(struct tunnel *t)
 static void
 http_done(void *arg, struct end *e)
 {
+	struct tunnel *t = arg;
+
 	(void)e;
-	http_answered(arg);
+	if (t->lane != NULL)
+		lane_over(t->lane);
+	else
+		http_answered(t);
 }
 
 /* The origin gave no reply that could be passed on. */
@@ -2842,6 +3049,1906 @@ http_reply(struct tunnel *t)
 		http_fail(t, "no HTTP reply from there");
 	else if (t->far.eof)
 		http_fail(t, "closed without a whole reply");
+}
+
+/* ---- near end: a session of requests (poll carrier) --------------------------- */
+
+/*
+ * A tunnel's near end may be a session: no connection, but an id under which
+ * requests come and go.  A PUT's body flows straight to the far end; what the
+ * far end says waits in a window for a GET, until a later GET acknowledges
+ * it.  A session lives in the worker where it was opened, and requests that
+ * come to another one are passed to it; the table of all is shared, and only
+ * worker 0 grants a place in it, so that an id is taken once.
+ */
+enum dialect { NATIVE, KHUEVU, BRIDGE };
+enum purport { TO_OPEN, TO_PUT, TO_GET, TO_DELETE };
+
+static const struct {
+	int	 get, put;	/* seconds that an answer is held back at most */
+	int	 opened;	/* status of a POST's answer */
+} dialects[] = { { 25, 25, 200 }, { 8, 55, 200 }, { 57, 55, 201 } };
+
+#define UNKNOWN		UINT64_MAX
+
+struct session {
+	struct tunnel	*t;
+	struct errand	*errands;
+	enum dialect	 dialect;
+	unsigned	 slot;
+	unsigned	 claimed:1,	/* the id is ours */
+			 touched:1,	/* a PUT or GET came */
+			 broken:1,	/* the target's end was no end */
+			 ended:1;	/* the target's end is behind down */
+	struct buf	 down;		/* that the client has not acknowledged */
+	uint64_t	 base;		/* where in the stream down begins */
+	uint64_t	 have;		/* what came from the client */
+	uint64_t	 end;		/* where its direction ends, or UNKNOWN */
+	struct timer	 wake, expiry;
+	char		 id[POLL_ID + 1];
+	char		*host;		/* until it is asked for */
+	unsigned	 port;
+};
+
+/* A request that waits for its answer. */
+struct errand {
+	struct errand	*next;
+	struct session	*s;
+	struct tunnel	*t;		/* whose client it is from */
+	enum purport	 purport;
+	int		 flowing;	/* the body goes to the far end */
+	int		 stale;		/* the body holds nothing new */
+	uint64_t	 seen;		/* how far it was when last looked at */
+	struct piece	 piece;
+};
+
+static const struct asker by_session;
+
+static void	session_late(void *);
+static void	session_break(struct session *, const char *);
+static void	errand_late(void *);
+
+static struct session *
+session_find(struct span id)
+{
+	struct tunnel *t;
+
+	for (t = tunnels; t != NULL; t = t->next)
+		if (t->session != NULL && strlen(t->session->id) == id.n &&
+		    memcmp(t->session->id, id.p, id.n) == 0)
+			return t->session;
+	return NULL;
+}
+
+/* The worker that has the id, or -1. */
+static int
+slot_find(const char *id, size_t n)
+{
+	int w, i;
+
+	for (w = 0; w < WORKERS_MAX; w++)
+		for (i = 0; i < SESSIONS_EACH; i++)
+			if (slots[w][i].state == SLOT_GRANTED &&
+			    strlen(slots[w][i].id) == n &&
+			    memcmp(slots[w][i].id, id, n) == 0)
+				return w;
+	return -1;
+}
+
+/* In worker 0: another one wants its slot's id to be its own. */
+static void
+slot_claim(int worker, unsigned number)
+{
+	struct slot *mine = &slots[worker][number];
+	int w, i, n = 0;
+
+	for (w = 0; w < WORKERS_MAX; w++)
+		for (i = 0; i < SESSIONS_EACH; i++)
+			n += slots[w][i].state == SLOT_GRANTED;
+	mine->state = slot_find(mine->id, strlen(mine->id)) != -1 ?
+	    SLOT_TAKEN : n >= SESSIONS_MAX ? SLOT_FULL : SLOT_GRANTED;
+	(void)crew_tell(CREW_CLAIMED, worker, number, -1);
+}
+
+/* A request is no longer waiting. */
+static void
+errand_end(struct errand *e)
+{
+	struct errand **link;
+	struct session *s = e->s;
+
+	for (link = &s->errands; *link != e; link = &(*link)->next)
+		;
+	*link = e->next;
+	if (e->t->near.peer != NULL)
+		end_part(&e->t->near);
+	e->t->near.codec = NULL;
+	e->t->near.meter = NULL;
+	e->t->errand = NULL;
+	timer_set(&s->expiry, (int64_t)SESSION_SECS * 1000, session_late, s);
+	free(e);
+}
+
+static struct errand *
+errand_new(struct session *s, struct tunnel *t, enum purport purport)
+{
+	struct errand *e = calloc(1, sizeof(*e));
+
+	if (e == NULL)
+		return NULL;
+	e->s = s;
+	e->t = t;
+	e->purport = purport;
+	e->next = s->errands;
+	s->errands = e;
+	t->errand = e;
+	t->state = SERVING;
+	timer_stop(&s->expiry);
+	timer_set(&t->deadline, (int64_t)(purport == TO_PUT ?
+	    dialects[s->dialect].put : purport == TO_GET ?
+	    dialects[s->dialect].get : opt.wait + 1) * 1000, errand_late, t);
+	return e;
+}
+
+/* What is in order: the fields have the offset, and what more there is. */
+static void
+poll_reply(struct tunnel *t, int code, uint64_t offset, uint64_t end,
+    const void *body, size_t n)
+{
+	struct buf b = { NULL, 0, 0, 0 };
+	char client[ADDR_PORT_TEXT];
+	size_t head;
+	int bad;
+
+	bad = buf_fmt(&b, "HTTP/1.1 %d %s\r\n", code, status_reason(code));
+	if (t->native)
+		bad |= buf_fmt(&b, "Tunnel-Offset: %llu\r\n",
+		    (unsigned long long)offset);
+	if (t->native && end != UNKNOWN)
+		bad |= buf_fmt(&b, "Tunnel-End: %llu\r\n",
+		    (unsigned long long)end);
+	if (code != 204)
+		bad |= buf_fmt(&b, "Content-Type: application/octet-stream\r\n"
+		    "Content-Length: %zu\r\n", n);
+	bad |= buf_fmt(&b, "%s%s\r\n", POLL_FIELDS,
+	    t->keep ? "" : "Connection: close\r\n");
+	head = b.len;
+	if (n > 0)
+		bad |= buf_put(&b, body, n);
+	t->state = HEAD;
+	t->asked = 1;
+	t->hushed = 0;
+	request_forget(t);
+	if (bad) {
+		buf_free(&b);
+		tunnel_close(t, "no memory", 1);
+		return;
+	}
+	say_head(addr_text_port(client, &t->client), '<', b.p, head);
+	end_send(&t->near, b.p, b.len);
+	buf_free(&b);
+	if (t->state == HEAD && t->keep)
+		request_wait(t);
+	else if (t->state == HEAD)
+		request_linger(t);
+}
+
+/* What is not: one more line in the log. */
+static void
+poll_refuse(struct tunnel *t, int code, uint64_t offset, const char *text)
+{
+	t->offset = offset;
+	t->state = HEAD;
+	request_answer(t, code, NULL, text, NULL);
+}
+
+/* The target has gone, in words of the session's. */
+static void
+errand_gone(struct errand *e)
+{
+	struct session *s = e->s;
+	struct tunnel *t = e->t;
+	enum purport purport = e->purport;
+
+	if (purport == TO_PUT && (!e->flowing || e->piece.message.left > 0))
+		t->keep = 0;
+	errand_end(e);
+	t->hushed = 1;			/* the tunnel has its own line */
+	if (s->dialect == NATIVE)
+		poll_refuse(t, 410, s->base, "the tunnel broke");
+	else if (s->dialect == KHUEVU && purport == TO_PUT)
+		poll_refuse(t, 503, 0, "the tunnel broke");
+	else if (s->dialect == KHUEVU)
+		poll_reply(t, 200, 0, UNKNOWN, NULL, 0);
+	else {
+		t->bodiless = 1;
+		poll_refuse(t, 410, 0, "");
+	}
+}
+
+/* A GET takes all that waits. */
+static void
+errand_get(struct errand *e)
+{
+	struct session *s = e->s;
+	struct tunnel *t = e->t;
+	size_t n = s->down.len;
+	int end = n == 0 && s->ended;
+
+	if (n == 0 && !s->ended)
+		return;
+	if (end && s->dialect == BRIDGE) {
+		errand_gone(e);
+		return;
+	}
+	errand_end(e);
+	poll_reply(t, n == 0 && s->dialect == NATIVE ? 204 : 200, s->base,
+	    s->ended ? s->base + n : UNKNOWN, n > 0 ? s->down.p + s->down.off :
+	    NULL, n);
+	if (s->dialect != NATIVE && n > 0) {
+		/* They acknowledge nothing. */
+		s->base += n;
+		buf_take(&s->down, n);
+		end_resume(&s->t->near);
+	}
+}
+
+/* A PUT's body is complete, or that is enough of it. */
+static void
+errand_put(struct errand *e)
+{
+	struct session *s = e->s;
+	struct tunnel *t = e->t;
+
+	errand_end(e);
+	s->t->near.got = s->have;
+	s->t->near.active = loop_now();
+	if (s->have == s->end)
+		end_finish(&s->t->far);
+	poll_reply(t, 200, s->have, UNKNOWN, NULL, 0);
+}
+
+/* A PUT's body is of old: it is read over. */
+static void
+errand_skip(struct errand *e)
+{
+	struct buf *in = &e->t->near.in;
+	uint64_t *left = &e->piece.message.left;
+	size_t n = in->len < *left ? in->len : (size_t)*left;
+
+	if (n > 0)
+		buf_take(in, n);
+	if ((*left -= n) == 0)
+		errand_put(e);
+}
+
+/* More came behind a request. */
+static void
+errand_input(struct errand *e)
+{
+	struct tunnel *t = e->t;
+
+	if (e->purport == TO_PUT && e->stale)
+		errand_skip(e);
+	if (t->state == HEAD && t->near.in.len > 0)
+		timer_set(&t->deadline, 0, request_again, t);
+}
+
+/* Lets the body flow if it can: nothing may wait for the far end. */
+static void
+errand_flow(struct errand *e)
+{
+	struct session *s = e->s;
+	struct tunnel *t = e->t;
+
+	if (e->stale) {
+		errand_skip(e);
+		return;
+	}
+	if (e->flowing || s->t->far.out.len > 0)
+		return;
+	e->flowing = 1;
+	if (e->piece.message.left == 0) {
+		errand_put(e);
+		return;
+	}
+	if (s->dialect != NATIVE)
+		e->piece.pos = s->have;
+	t->near.codec = &piece_codec;
+	t->near.coding = &e->piece;
+	t->near.meter = &totals->up;
+	end_join(&t->near, &s->t->far);
+}
+
+/* What can be answered now, is. */
+static void
+session_wake(void *arg)
+{
+	struct session *s = arg;
+	struct errand *e, *next;
+	struct tunnel *t;
+
+	for (e = s->errands; e != NULL; e = next) {
+		next = e->next;
+		t = e->t;
+		if (s->broken && e->purport != TO_OPEN)
+			errand_gone(e);
+		else if (s->t->state != OPEN && !s->broken)
+			continue;
+		else if (e->purport == TO_OPEN) {
+			errand_end(e);
+			poll_reply(t, dialects[s->dialect].opened, 0, UNKNOWN,
+			    NULL, 0);
+		} else if (e->purport == TO_GET)
+			errand_get(e);
+		else
+			errand_flow(e);
+		/* What it sent behind that is looked at afterwards. */
+		if (t->state == HEAD && t->near.in.len > 0)
+			timer_set(&t->deadline, 0, request_again, t);
+	}
+}
+
+static void
+session_rouse(struct session *s)
+{
+	timer_set(&s->wake, 0, session_wake, s);
+}
+
+/* The answer was held back for long enough. */
+static void
+errand_late(void *arg)
+{
+	struct tunnel *t = arg;
+	struct errand *e = t->errand;
+	struct session *s = e->s;
+
+	if (e->purport == TO_GET) {
+		errand_end(e);
+		poll_reply(t, 204, s->base, UNKNOWN, NULL, 0);
+	} else if (e->purport == TO_OPEN) {
+		errand_end(e);
+		t->keep = 0;
+		poll_refuse(t, 504, 0, "no connection in time");
+	} else if (s->t->state != OPEN || (s->t->far.out.len == 0 &&
+	    e->piece.pos != e->seen)) {
+		e->seen = e->piece.pos;		/* it is the client that is slow */
+		timer_set(&t->deadline, (int64_t)dialects[s->dialect].put *
+		    1000, errand_late, t);
+	} else if (s->t->far.out.len == 0) {
+		errand_end(e);
+		t->keep = 0;
+		poll_refuse(t, 408, s->have, "no whole request in time");
+	} else if (s->dialect == NATIVE) {
+		if (e->piece.message.left > 0)
+			t->keep = 0;
+		errand_put(e);
+	} else
+		session_break(s, "the target takes nothing");
+	if (t->state == HEAD)
+		request_read(t);
+}
+
+/* Takes what the far end says, as much as there is room for. */
+static ssize_t
+session_send(struct end *near, const void *p, size_t n)
+{
+	struct session *s = ((struct tunnel *)near->owner)->session;
+	size_t room;
+
+	if (s == NULL)			/* nobody will ask for it */
+		return (ssize_t)n;
+	room = s->down.len < POLL_WINDOW ? POLL_WINDOW - s->down.len : 0;
+	if (n > room)
+		n = room;
+	if (n == 0 || buf_put(&s->down, p, n) == -1) {
+		errno = n == 0 ? EAGAIN : ENOMEM;
+		return -1;
+	}
+	session_rouse(s);
+	return (ssize_t)n;
+}
+
+static int
+session_finish(struct end *near)
+{
+	struct session *s = ((struct tunnel *)near->owner)->session;
+
+	if (s != NULL) {
+		s->ended = 1;
+		session_rouse(s);
+	}
+	return 0;
+}
+
+static const struct carrier session_carrier = {
+	"poll", NULL, session_send, session_finish, 0
+};
+
+static const struct steps session_steps = {
+	ends_idle, ends_idle, ends_idle, ends_done, near_broken
+};
+
+static const char *
+session_why(const struct session *s, const char *otherwise)
+{
+	return s->broken && s->host != NULL ? s->host : otherwise;
+}
+
+/* Its time without a request is over. */
+static void
+session_late(void *arg)
+{
+	struct session *s = arg;
+
+	tunnel_close(s->t, session_why(s, "no request for too long"), 1);
+}
+
+static void
+session_opened(struct tunnel *t)
+{
+	end_virtual(&t->near, &session_carrier, &session_steps, t);
+	end_link(&t->near, &t->far);
+	session_rouse(t->session);
+}
+
+/* Both directions are said; what was said waits to be fetched. */
+static void
+session_done(struct session *s)
+{
+	end_close(&s->t->far);
+	session_rouse(s);
+}
+
+static void
+session_break(struct session *s, const char *why)
+{
+	free(s->host);
+	s->host = strdup(why);
+	s->broken = 1;
+	end_reset(&s->t->far);
+	session_rouse(s);
+}
+
+/* Leaves the table; the tunnel may go on to deliver what it has. */
+static void
+session_free(struct session *s)
+{
+	timer_stop(&s->wake);
+	timer_stop(&s->expiry);
+	slots[crew_number()][s->slot].state = SLOT_FREE;
+	s->t->session = NULL;
+	buf_free(&s->down);
+	free(s->host);
+	free(s);
+}
+
+static void
+session_refused(struct tunnel *st)
+{
+	struct session *s = st->session;
+	struct opening *o = st->opening;
+	const struct fault *f = &o->fault;
+	char status_field[128], text[sizeof(f->who) + sizeof(f->what) + 2];
+	struct errand *e;
+	struct tunnel *t;
+	int code;
+
+	fault_text(f, status_field, sizeof(status_field), text, sizeof(text));
+	while ((e = s->errands) != NULL) {
+		t = e->t;
+		if (e->purport == TO_PUT)
+			t->keep = 0;
+		t->state = HEAD;
+		code = e->purport != TO_OPEN ? 404 : s->dialect == BRIDGE ?
+		    406 : f->status;
+		free(t->what);
+		t->what = strdup(st->what);
+		errand_end(e);
+		request_answer(t, code, code == 404 ? NULL : status_field,
+		    text, f->why);
+	}
+	session_free(s);
+	st->state = HEAD;		/* the log has it already */
+	tunnel_close(st, "", 1);
+}
+
+static void
+session_ended(struct tunnel *t, const char *why, int broken)
+{
+	struct session *s = t->session;
+
+	(void)why;
+	(void)broken;
+	if (s == NULL)
+		return;
+	while (s->errands != NULL)
+		errand_gone(s->errands);
+	session_free(s);
+}
+
+static const struct asker by_session = {
+	session_opened, session_refused, session_ended, 0
+};
+
+/* The id is ours, or somebody else's. */
+static void
+session_claimed(unsigned number)
+{
+	struct slot *slot = &slots[crew_number()][number];
+	struct tunnel *st, *t;
+	struct session *s = NULL;
+	struct errand *e;
+	int taken = slot->state == SLOT_TAKEN;
+
+	for (st = tunnels; st != NULL; st = st->next)
+		if ((s = st->session) != NULL && s->slot == number &&
+		    !s->claimed)
+			break;
+	if (st == NULL)
+		return;
+	s->claimed = 1;
+	if (slot->state == SLOT_GRANTED) {
+		tunnel_open(st, s->host, s->port, request_hops(), NULL);
+		return;
+	}
+	while ((e = s->errands) != NULL) {
+		t = e->t;
+		errand_end(e);
+		poll_refuse(t, taken ? 409 : 503, 0, taken ?
+		    "the id is in use" : "no room for another session");
+	}
+	session_free(s);
+	st->state = HEAD;		/* no line in the log */
+	tunnel_close(st, "", 1);
+}
+
+/* A new session that this client asks for.  NULL: no room. */
+static struct session *
+session_new(struct tunnel *t, struct span id, enum dialect dialect)
+{
+	struct slot *mine = slots[crew_number()];
+	struct session *s;
+	struct tunnel *st;
+	unsigned i;
+
+	for (i = 0; i < SESSIONS_EACH && mine[i].state != SLOT_FREE; i++)
+		;
+	if (i == SESSIONS_EACH || !tunnels_room() ||
+	    (s = calloc(1, sizeof(*s))) == NULL)
+		return NULL;
+	if ((st = tunnel_new(&by_session)) == NULL) {
+		free(s);
+		return NULL;
+	}
+	memcpy(s->id, id.p, id.n);
+	s->t = st;
+	s->dialect = dialect;
+	s->end = UNKNOWN;
+	s->slot = i;
+	memcpy(mine[i].id, s->id, sizeof(s->id));
+	mine[i].state = SLOT_CLAIMED;
+	st->session = s;
+	st->client = t->client;
+	st->local = t->local;
+	st->since = t->since;
+	if (t->user != NULL)
+		st->user = strdup(t->user);
+	return s;
+}
+
+static int
+same_user(const struct tunnel *a, const struct tunnel *b)
+{
+	return a->user == NULL || b->user == NULL ? a->user == b->user :
+	    strcmp(a->user, b->user) == 0;
+}
+
+/* The request for a tunnel; its body, n bytes at p, is there. */
+static void
+poll_post(struct tunnel *t, struct session *s, struct span id,
+    const char *p, size_t n)
+{
+	char host[HOST_MAX + 1], what[HOST_MAX + 9], why[WHY_MAX] = "";
+	const char *wrong;
+	enum dialect dialect;
+	union addr a;
+	unsigned port;
+	int form;
+
+	wrong = poll_target(p, n, host, &port, &form);
+	dialect = t->native ? NATIVE : form ? KHUEVU : BRIDGE;
+	if (wrong != NULL || (t->native && !form)) {
+		poll_refuse(t, 400, 0, wrong != NULL ? wrong : "no form");
+		return;
+	}
+	authority_format(what, host, port);
+	if (s != NULL) {
+		if (s->touched || s->dialect != dialect ||
+		    !same_user(s->t, t) || strcmp(s->t->what, what) != 0)
+			poll_refuse(t, 409, 0, "the id is in use");
+		else if (errand_new(s, t, TO_OPEN) != NULL)
+			session_rouse(s);
+		return;
+	}
+	if ((request_hops() != NULL || opt.reverse) && !target_allowed(host,
+	    port, addr_literal(&a, host, port) == 0 ? &a : NULL, 1, why)) {
+		request_answer(t, 403, "error=http_request_denied",
+		    "not allowed here", why);
+		return;
+	}
+	if ((s = session_new(t, id, dialect)) == NULL ||
+	    (s->t->what = strdup(what)) == NULL ||
+	    (s->host = strdup(host)) == NULL ||
+	    errand_new(s, t, TO_OPEN) == NULL) {
+		if (s != NULL)
+			tunnel_close(s->t, "no memory", 1);
+		poll_refuse(t, 503, 0, "no room for another session");
+		return;
+	}
+	s->port = port;
+	(void)crew_tell(CREW_CLAIM, 0, s->slot, -1);
+}
+
+/* The body of a PUT that is refused is in `in', or the connection ends. */
+static void
+poll_unput(struct tunnel *t, uint64_t left)
+{
+	if (t->near.in.len >= left) {
+		if (left > 0)
+			buf_take(&t->near.in, (size_t)left);
+	} else
+		t->keep = 0;
+}
+
+/* What a PUT says, judged against what came before.  0: it may go on. */
+static int
+put_judge(const struct session *s, uint64_t offset, uint64_t length,
+    uint64_t end)
+{
+	if (s->dialect != NATIVE)
+		return 0;
+	if (end != UNKNOWN && (end < offset + length ||
+	    (s->end != UNKNOWN && end != s->end) || end < s->have))
+		return 409;
+	if (offset > s->have || (s->end != UNKNOWN && offset + length > s->end))
+		return 409;
+	return 0;
+}
+
+static void
+poll_put(struct tunnel *t, struct session *s, uint64_t offset, uint64_t length,
+    uint64_t end)
+{
+	struct errand *e;
+	int code;
+
+	if (s->broken || (code = put_judge(s, offset, length, end)) != 0) {
+		poll_unput(t, length);
+		if (!s->broken)
+			poll_refuse(t, code, s->have, "no such offset or end");
+		else if ((e = errand_new(s, t, TO_PUT)) != NULL) {
+			e->flowing = 1;
+			errand_gone(e);
+		}
+		return;
+	}
+	s->touched = 1;
+	if (end != UNKNOWN)
+		s->end = end;
+	if ((e = errand_new(s, t, TO_PUT)) == NULL) {
+		tunnel_close(t, "no memory", 1);
+		return;
+	}
+	e->piece.message.in = BODY_LENGTH;
+	e->piece.message.left = length;
+	e->piece.have = &s->have;
+	e->piece.pos = offset;
+	e->piece.form = s->dialect == KHUEVU;
+	e->stale = s->dialect == NATIVE && offset + length <= s->have &&
+	    length > 0;
+	if (s->t->state == OPEN)
+		errand_flow(e);
+}
+
+static void
+poll_get(struct tunnel *t, struct session *s, uint64_t offset)
+{
+	struct errand *e, *next;
+	struct tunnel *old;
+	size_t n;
+
+	if (!s->broken && s->dialect == NATIVE &&
+	    (offset < s->base || offset > s->base + s->down.len)) {
+		poll_refuse(t, 409, s->base, "no such offset");
+		return;
+	}
+	s->touched = 1;
+	if (s->dialect == NATIVE && !s->broken && offset > s->base) {
+		n = (size_t)(offset - s->base);
+		buf_take(&s->down, n);
+		s->base = offset;
+		end_resume(&s->t->near);
+	}
+	/* The newer one counts. */
+	for (e = s->errands; e != NULL; e = next) {
+		next = e->next;
+		if (e->purport != TO_GET)
+			continue;
+		old = e->t;
+		errand_end(e);
+		poll_reply(old, 204, s->base, UNKNOWN, NULL, 0);
+		if (old->state == HEAD && old->near.in.len > 0)
+			timer_set(&old->deadline, 0, request_again, old);
+	}
+	if ((e = errand_new(s, t, TO_GET)) == NULL)
+		tunnel_close(t, "no memory", 1);
+	else if (s->broken)
+		errand_gone(e);
+	else if (s->t->state == OPEN)
+		errand_get(e);
+}
+
+static void
+session_swept(void *arg)
+{
+	tunnel_close(arg, "done", 0);
+}
+
+/* The end that the client says: what it sent is still delivered. */
+static void
+poll_delete(struct tunnel *t, struct session *s)
+{
+	struct tunnel *st = s->t;
+	int both = s->dialect != NATIVE || (s->have == s->end && s->ended);
+
+	if (st->state != OPEN || s->broken || !both) {
+		tunnel_close(st, session_why(s, "deleted"), 1);
+	} else {
+		while (s->errands != NULL)
+			errand_gone(s->errands);
+		session_free(s);
+		timer_set(&st->deadline, (int64_t)SESSION_SECS * 1000,
+		    session_swept, st);
+		end_resume(&st->near);
+		if (st->far.rfd == -1)
+			tunnel_close(st, "done", 0);
+		else
+			end_finish(&st->far);
+	}
+	poll_reply(t, 200, 0, UNKNOWN, NULL, 0);
+}
+
+/* 413 or 411 where the length says so, 400 for fields of ours. */
+static int
+poll_malformed(const struct head *h, enum purport purport, uint64_t length,
+    int native, int offset, int end)
+{
+	int body = purport == TO_OPEN || purport == TO_PUT;
+
+	if (body && head_field(h, "Content-Length", NULL) == NULL)
+		return 411;
+	if (length > (purport == TO_PUT ? POLL_PUT_MAX : POLL_POST_MAX))
+		return 413;
+	if ((!body && length > 0) || end == -1 || (native && offset != 1))
+		return 400;
+	return 0;
+}
+
+static enum purport
+poll_purport(const struct head *h)
+{
+	return head_method(h, "POST") ? TO_OPEN : head_method(h, "PUT") ?
+	    TO_PUT : head_method(h, "GET") ? TO_GET : TO_DELETE;
+}
+
+/* The path that may name a session; without a path p is NULL. */
+static struct span
+poll_path(const struct head *h)
+{
+	struct span authority, path = h->target;
+
+	if (h->target.p[0] != '/' && (!target_absolute(h->target) ||
+	    target_split(h->target, &authority, &path) != NULL))
+		path.n = 0;
+	return path;
+}
+
+/* Whether it may be a request of a session's, if it is meant for us. */
+static int
+poll_like(const struct head *h)
+{
+	struct span id;
+
+	return slots != NULL && (head_method(h, "POST") ||
+	    head_method(h, "PUT") || head_method(h, "GET") ||
+	    head_method(h, "DELETE")) && poll_id(poll_path(h), &id);
+}
+
+/* Whether an address of a URL's host is the one that the client came to. */
+static int
+poll_own_addr(const struct tunnel *t, const union addr *a)
+{
+	union addr here, there = *a;
+	socklen_t len = sizeof(here);
+
+	if (getsockname(t->near.rfd, &here.sa, &len) == -1)
+		return 0;
+	addr_unmap(&here);
+	addr_unmap(&there);
+	return addr_same_host(&here, &there) &&
+	    addr_port(&here) == addr_port(&there);
+}
+
+static int
+self_allow(void *owner, const union addr *a)
+{
+	struct tunnel *t = owner;
+
+	if (poll_own_addr(t, a))
+		t->self = 1;
+	return 0;			/* it is not to be connected to */
+}
+
+static void
+self_done(void *owner, int fd, enum dial_error error, int code)
+{
+	struct tunnel *t = owner;
+
+	(void)fd;
+	(void)error;
+	(void)code;
+	t->opening->dial = NULL;
+	opening_drop(t);
+	t->state = HEAD;
+	if (t->self == 0)
+		t->self = 2;
+	request_again(t);
+}
+
+static const struct dialer self_dialer = { self_allow, self_done };
+
+/*
+ * A URL that may name a session here, or else is to be forwarded: it is ours
+ * when its host, looked up, is what the client connected to.  1: that takes a
+ * while, and then the request is read again.
+ */
+static int
+poll_asks(struct tunnel *t, const struct head *h)
+{
+	char host[HOST_MAX + 1];
+	struct span authority, path;
+	unsigned port;
+	union addr a;
+
+	if (t->self != 0 || t->near.ws != NULL || head_method(h, "CONNECT") ||
+	    !target_absolute(h->target) || !poll_like(h) ||
+	    target_split(h->target, &authority, &path) != NULL ||
+	    authority_parse(authority.p, authority.n, host, &port, 80) != NULL)
+		return 0;
+	t->self = 2;
+	if (addr_literal(&a, host, port) == 0) {
+		t->self = poll_own_addr(t, &a) ? 1 : 2;
+		return 0;
+	}
+	if (reach.literals || request_hops() != NULL ||
+	    (t->opening = calloc(1, sizeof(*t->opening))) == NULL)
+		return 0;
+	t->self = 0;
+	t->opening->dial = dial_start(host, port, opt.wait, &self_dialer, t);
+	if (t->opening->dial == NULL) {
+		opening_drop(t);
+		t->self = 2;
+		return 0;
+	}
+	t->state = SERVING;
+	return 1;
+}
+
+/* 1 when all of a POST's form is not there yet. */
+static int
+poll_unread(const struct tunnel *t, const struct head *h, size_t len)
+{
+	uint64_t length;
+
+	return request_purpose(t, h) == FOR_POLL && head_method(h, "POST") &&
+	    head_framing(h, &length) == BODY_LENGTH &&
+	    length <= POLL_POST_MAX && t->near.in.len - len < length &&
+	    !t->near.eof;
+}
+
+/* Passes the connection, request and all, to the worker of its session. */
+static void
+poll_pass(struct tunnel *t, int worker)
+{
+	struct buf in = t->near.in;
+	int fd;
+
+	memset(&t->near.in, 0, sizeof(t->near.in));
+	fd = end_release(&t->near);
+	tunnel_close(t, "passed", 0);
+	(void)crew_pass(CREW_REQUEST, worker, fd, in.p + in.off, in.len);
+	buf_free(&in);
+}
+
+/* Serves what was judged to be for a session. */
+static void
+poll_serve(struct tunnel *t, const struct head *h, size_t len)
+{
+	enum purport purport = poll_purport(h);
+	uint64_t offset = 0, end = UNKNOWN, length = 0;
+	int noffset = head_number(h, "Tunnel-Offset", &offset), nend, code, w;
+	enum framing framing = head_framing(h, &length);
+	char id[POLL_ID + 1];
+	struct span ids;
+	struct session *s;
+
+	(void)poll_id(poll_path(h), &ids);
+	s = session_find(ids);
+	w = s != NULL ? crew_number() : slot_find(ids.p, ids.n);
+	if (w != -1 && w != crew_number() && !t->passed) {
+		poll_pass(t, w);
+		return;
+	}
+	t->passed = 0;
+	nend = head_number(h, "Tunnel-End", &end);
+	if (framing != BODY_LENGTH)
+		length = 0;
+	code = framing == BODY_CHUNKED ? 411 : poll_malformed(h, purport,
+	    length, s != NULL ? s->dialect == NATIVE : t->native, noffset,
+	    nend);
+	t->keep = head_persists(h) && !draining;
+	memcpy(id, ids.p, ids.n);
+	ids.p = id;
+	if (nend != 1)
+		end = UNKNOWN;
+	buf_take(&t->near.in, len);
+	if (code == 0 && purport == TO_OPEN && t->near.in.len < length)
+		code = 400;
+	if (code == 0 && purport != TO_OPEN &&
+	    (s == NULL || !same_user(s->t, t)))
+		code = 404;
+	if (code != 0) {
+		poll_unput(t, length);
+		if (framing == BODY_CHUNKED)
+			t->keep = 0;
+		poll_refuse(t, code, s != NULL && code != 404 ? s->have : 0,
+		    status_reason(code));
+	} else if (purport == TO_OPEN) {
+		struct buf *in = &t->near.in;
+		char form[POLL_POST_MAX];
+
+		if (length > 0) {
+			memcpy(form, in->p + in->off, (size_t)length);
+			buf_take(in, (size_t)length);
+		}
+		poll_post(t, s, ids, form, (size_t)length);
+	} else if (purport == TO_PUT)
+		poll_put(t, s, offset, length, end);
+	else if (purport == TO_GET)
+		poll_get(t, s, offset);
+	else
+		poll_delete(t, s);
+}
+
+/* A connection whose request is for a session of this worker's. */
+static void
+poll_passed(int fd, const void *p, size_t n)
+{
+	union addr peer;
+	struct tunnel *t = NULL;
+
+	fd_own(fd);
+	fd_peer(fd, &peer);
+	if (fd < loop_limit())
+		t = tunnel_accept(&by_request, &request_steps, fd, &peer);
+	else
+		close(fd);
+	if (t == NULL)
+		return;
+	t->passed = 1;
+	request_wait(t);
+	if (buf_put(&t->near.in, p, n) == -1)
+		tunnel_close(t, "no memory", 1);
+	else
+		request_read(t);
+}
+
+/* ---- far end: a session of requests (poll carrier) ----------------------------- */
+
+/*
+ * The far end's other side is reached by requests: one lane POSTs, PUTs and
+ * DELETEs, the other one GETs.  A lane has at most one request under way, on
+ * a connection that it keeps where that is possible; whatever becomes of it,
+ * the same is asked again, until it is answered by the session's server.
+ * What was sent is kept until it is acknowledged.
+ */
+enum { UP, DOWN, LANES };
+
+struct lane {
+	struct poller	*p;
+	struct tunnel	*c;		/* its connection, NULL: none */
+	enum purport	 purport;	/* of the request under way */
+	unsigned	 busy:1,	/* there is one */
+			 sent:1,	/* and it has left */
+			 kept:1,	/* the connection served one before */
+			 stream:1,	/* the answer's body is the target's */
+			 native:1,	/* it has a Tunnel-Offset */
+			 ending:1,	/* the request had a Tunnel-End */
+			 persists:1;	/* the connection does, behind it */
+	int		 status;	/* of the answer, 0: no head yet */
+	int		 pause;		/* ms before the next try */
+	int64_t		 asked;
+	uint64_t	 offset;	/* that the request had */
+	size_t		 length;	/* of its body */
+	uint64_t	 to, end;	/* of the answer's fields, or UNKNOWN */
+	struct piece	 piece;
+	char		 text[WHY_MAX];	/* how a text/plain body begins */
+	struct timer	 timer;
+};
+
+struct poller {
+	struct poller	*next;
+	struct tunnel	*t;		/* NULL: only the DELETE is left */
+	struct hop	*hop, *via;	/* via: a plain proxy before it */
+	struct hop	*first;		/* of the hops to there */
+	enum dialect	 dialect;
+	unsigned	 posted:1,	/* the server may know of us */
+			 open:1,
+			 bare:1,	/* the POST is H:P */
+			 answered:2,	/* credentials go to the hop, to via */
+			 ended:1,	/* our direction */
+			 acked:1,	/* and the server knows it */
+			 over:1,	/* the target's direction */
+			 keeping:1,	/* an empty PUT is due */
+			 gone:1;	/* freed after this turn */
+	struct buf	 up;		/* what is not acknowledged */
+	uint64_t	 base;		/* where in the stream up begins */
+	uint64_t	 have;		/* what came from the target */
+	size_t		 body;		/* bytes of a PUT at most */
+	int64_t		 heard;		/* when the server answered last */
+	struct lane	 lane[LANES];
+	struct timer	 timer;		/* keeps the session, or ends us */
+	struct grave	 grave;
+	char		 id[POLL_ID + 1];
+};
+
+static const struct carrier poller_carrier;
+static int stopping;			/* with the last of them */
+
+static void	lane_go(struct lane *);
+static void	lane_fail(struct lane *, const char *);
+static void	poller_keep(void *);
+static void	poller_rouse(struct poller *);
+
+/* The program ends, once the servers were told. */
+static void
+program_stop(void)
+{
+	stopping = 1;
+	if (pollers == NULL)
+		loop_stop();
+}
+
+static void
+lane_drop(struct lane *l)
+{
+	struct tunnel *c = l->c;
+
+	l->c = NULL;
+	l->kept = l->sent = 0;
+	l->status = 0;
+	if (c == NULL)
+		return;
+	c->lane = NULL;
+	tunnel_close(c, "", 0);
+}
+
+static void
+poller_free(void *arg)
+{
+	struct poller *p = arg, **link;
+	int i;
+
+	if (p->gone)
+		return;
+	p->gone = 1;
+	p->t = NULL;
+	for (link = &pollers; *link != p; link = &(*link)->next)
+		;
+	*link = p->next;
+	for (i = 0; i < LANES; i++) {
+		timer_stop(&p->lane[i].timer);
+		lane_drop(&p->lane[i]);
+	}
+	timer_stop(&p->timer);
+	buf_free(&p->up);
+	loop_bury(&p->grave, free, p);
+	if (stopping && pollers == NULL)
+		loop_stop();
+}
+
+/* The tunnel needs it no more; the server hears of it. */
+static void
+poller_leave(struct tunnel *t)
+{
+	struct poller *p = t->poller;
+	struct lane *l;
+
+	if (p == NULL)
+		return;
+	t->poller = NULL;
+	p->t = NULL;
+	buf_free(&p->up);
+	timer_stop(&p->lane[DOWN].timer);
+	lane_drop(&p->lane[DOWN]);
+	if (!p->posted) {
+		poller_free(p);
+		return;
+	}
+	timer_set(&p->timer, farewelled ? 1000 : 2000, poller_free, p);
+	l = &p->lane[UP];
+	if (l->busy || l->pause > 0)
+		lane_drop(l);
+	l->busy = 0;
+	l->pause = 0;
+	lane_go(l);
+}
+
+/* It cannot go on: the tunnel could not be opened, or breaks. */
+static void
+poller_fail(struct poller *p, int code, int received, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+static void
+poller_fail(struct poller *p, int code, int received, const char *fmt, ...)
+{
+	struct tunnel *t = p->t;
+	char what[WHY_MAX + 64], why[HOST_MAX + 16 + sizeof(what)];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	if (t == NULL)
+		poller_free(p);
+	else if (t->state == OPENING) {
+		t->opening->fault.received = received;
+		if (!p->open && code == 502)
+			p->posted = 0;
+		tunnel_refuse(t, code, code == 504 ? "connection_timeout" :
+		    code == 403 ? "http_request_denied" :
+		    "destination_unavailable", p->hop->who, "%s", what);
+	} else {
+		snprintf(why, sizeof(why), "%s: %s", p->hop->who, what);
+		tunnel_close(t, why, 1);
+	}
+}
+
+/* The hop that a lane's connection leads to. */
+static struct hop *
+lane_stop(const struct lane *l)
+{
+	return l->p->via != NULL ? l->p->via : l->p->hop;
+}
+
+/* Whether our side has more to say than the server knows. */
+static int
+poller_owes(const struct poller *p)
+{
+	return p->open && (p->up.len > 0 ||
+	    (p->ended && !p->acked && p->dialect == NATIVE));
+}
+
+/* What a lane would ask next.  0: nothing. */
+static int
+lane_next(struct lane *l)
+{
+	struct poller *p = l->p;
+
+	if (l == &p->lane[DOWN]) {
+		l->purport = TO_GET;
+		return p->open && !p->over;
+	}
+	l->purport = p->t == NULL ? TO_DELETE : p->open ? TO_PUT : TO_OPEN;
+	return p->t == NULL || !p->open || p->keeping || poller_owes(p);
+}
+
+/* The body of a request. */
+static int
+lane_body(struct lane *l, struct buf *b)
+{
+	const struct poller *p = l->p;
+	const struct hop *next;
+	const struct opening *o;
+	const char *host;
+	char what[HOST_MAX + 9];
+	unsigned port;
+	size_t n;
+
+	if (l->purport == TO_PUT) {
+		n = p->up.len < p->body ? p->up.len : p->body;
+		if (p->dialect == KHUEVU && n > KHUEVU_MAX)
+			n = KHUEVU_MAX;
+		l->offset = p->base;
+		l->length = n;
+		if (p->dialect == KHUEVU)
+			return buf_put(b, "data=", 5) |
+			    form_put(b, p->up.p + p->up.off, n);
+		return n > 0 ? buf_put(b, p->up.p + p->up.off, n) : 0;
+	}
+	if (l->purport != TO_OPEN)
+		return 0;
+	o = p->t->opening;
+	next = hop_next(o, p->hop);
+	host = next != NULL ? next->host : o->host;
+	port = next != NULL ? next->port : o->port;
+	if (p->bare)
+		return buf_fmt(b, "%s", authority_format(what, host, port));
+	return buf_fmt(b, "host=") | form_put(b, host, strlen(host)) |
+	    buf_fmt(b, "&port=%u", port);
+}
+
+/* The fields of a request. */
+static int
+lane_head(struct lane *l, struct buf *b, size_t length)
+{
+	static const char *const methods[] = { "POST", "PUT", "GET", "DELETE" };
+	const struct poller *p = l->p;
+	const struct hop *h = p->hop;
+	const char *path = h->path;
+	size_t n = strlen(path);
+	char host[HOST_MAX + 9];
+	int bad;
+
+	hop_host(host, h);
+	bad = buf_fmt(b, "%s %s%s%s%s%s HTTP/1.1\r\nHost: %s\r\n",
+	    methods[l->purport], p->via != NULL ? "http://" : "",
+	    p->via != NULL ? host : "", path,
+	    n > 0 && path[n - 1] == '/' ? "" : "/", p->id, host);
+	if (l->purport == TO_GET)
+		l->offset = p->have;
+	if (p->dialect == NATIVE)
+		bad |= buf_fmt(b, "Tunnel-Offset: %llu\r\n",
+		    (unsigned long long)(l->purport == TO_PUT ||
+		    l->purport == TO_GET ? l->offset : 0));
+	l->ending = p->dialect == NATIVE && l->purport == TO_PUT && p->ended;
+	if (l->ending)
+		bad |= buf_fmt(b, "Tunnel-End: %llu\r\n",
+		    (unsigned long long)(p->base + p->up.len));
+	if (l->purport == TO_OPEN || l->purport == TO_PUT)
+		bad |= buf_fmt(b, "Content-Type: %s\r\n"
+		    "Content-Length: %zu\r\n", l->purport == TO_OPEN ||
+		    p->dialect == KHUEVU ?
+		    "application/x-www-form-urlencoded" :
+		    "application/octet-stream", length);
+	return bad;
+}
+
+static int
+lane_credentials(struct lane *l, struct buf *b)
+{
+	const struct poller *p = l->p;
+	const struct extra *x;
+	int bad = 0;
+
+	if (p->answered & 1) {
+		bad |= buf_fmt(b, "Authorization: ");
+		bad |= auth_basic(b, p->hop->user, p->hop->pass);
+		bad |= buf_fmt(b, "\r\n");
+	}
+	if (p->answered & 2) {
+		bad |= buf_fmt(b, "Proxy-Authorization: ");
+		bad |= auth_basic(b, p->via->user, p->via->pass);
+		bad |= buf_fmt(b, "\r\n");
+	}
+	for (x = opt.extras; p->first == (p->via != NULL ? p->via : p->hop) &&
+	    x != NULL; x = x->next)
+		if (!x->remove)
+			bad |= buf_fmt(b, "%.*s: %.*s\r\n",
+			    (int)x->field.name.n, x->field.name.p,
+			    (int)x->field.value.n, x->field.value.p);
+	return bad;
+}
+
+static void
+lane_late(void *arg)
+{
+	struct lane *l = arg;
+
+	/* What we do not take cannot come. */
+	if (l->stream && l->p->t != NULL && l->p->t->near.out.len > 0)
+		timer_set(&l->timer, POLL_ANSWER_MS, lane_late, l);
+	else
+		lane_fail(l, "no answer");
+}
+
+/* The connection is there: asks. */
+static void
+lane_send(struct lane *l)
+{
+	struct poller *p = l->p;
+	struct buf head = { NULL, 0, 0, 0 }, body = { NULL, 0, 0, 0 };
+	struct tunnel *c = l->c;
+	int bad;
+
+	bad = lane_body(l, &body) | lane_head(l, &head, body.len) |
+	    lane_credentials(l, &head) | buf_fmt(&head, "\r\n");
+	if (!bad)
+		say_head(p->hop->who, '>', head.p + head.off, head.len);
+	if (body.len > 0)
+		bad |= buf_put(&head, body.p + body.off, body.len);
+	if (bad) {
+		buf_free(&head);
+		buf_free(&body);
+		poller_fail(p, 503, 0, "%s", strerror(ENOMEM));
+		return;
+	}
+	if (l->purport == TO_OPEN)
+		p->posted = 1;
+	l->sent = 1;
+	l->status = 0;
+	l->stream = 0;
+	l->text[0] = '\0';
+	l->asked = loop_now();
+	timer_set(&l->timer, POLL_ANSWER_MS, lane_late, l);
+	end_send(&c->far, head.p + head.off, head.len);
+	secret_wipe(head.p, head.cap);
+	buf_free(&head);
+	buf_free(&body);
+}
+
+static void
+lane_again(void *arg)
+{
+	lane_go(arg);
+}
+
+/* Asks what there is to ask, if nothing is under way. */
+static void
+lane_go(struct lane *l)
+{
+	struct poller *p = l->p;
+	const struct hop *end = lane_stop(l);
+
+	if (l->busy || p->gone || !lane_next(l))
+		return;
+	l->busy = 1;
+	if (l->c != NULL) {
+		lane_send(l);
+		return;
+	}
+	if ((l->c = tunnel_new(&by_lane)) == NULL) {
+		l->busy = 0;
+		poller_fail(p, 503, 0, "%s", strerror(ENOMEM));
+		return;
+	}
+	l->c->lane = l;
+	tunnel_open(l->c, end->host, end->port, p->first, NULL);
+}
+
+/* No answer came, or none of the server's. */
+static void
+lane_fail(struct lane *l, const char *why)
+{
+	struct poller *p = l->p;
+	int kept = l->kept && l->status == 0;
+
+	timer_stop(&l->timer);
+	lane_drop(l);
+	l->busy = 0;
+	l->stream = 0;
+	if (p->t == NULL && !kept) {
+		poller_free(p);
+		return;
+	}
+	if (p->open && loop_now() - p->heard >= (int64_t)SESSION_SECS * 1000) {
+		poller_fail(p, 504, 0, "%s for %d s", why, SESSION_SECS);
+		return;
+	}
+	/* A kept connection may have been closed meanwhile. */
+	if (kept) {
+		lane_go(l);
+		return;
+	}
+	l->pause = l->pause == 0 ? 50 : l->pause < 1000 ? 2 * l->pause : 2000;
+	timer_set(&l->timer, l->pause, lane_again, l);
+}
+
+/* The target's direction ends where the server says, or the old ones do. */
+static void
+poller_over(struct poller *p)
+{
+	struct tunnel *t = p->t;
+
+	p->over = 1;
+	if (p->dialect != NATIVE) {
+		buf_free(&p->up);
+		t->far.finish = t->far.finished = 1;
+	}
+	end_ended(&t->far);
+}
+
+/* The tunnel's bytes go through us from now on. */
+static void
+poller_opened(struct poller *p, enum dialect dialect)
+{
+	struct tunnel *t = p->t;
+
+	p->open = 1;
+	p->dialect = dialect;
+	if (dialect != NATIVE && opt.verbose)
+		say(p->hop->who, "an older protocol: the end of our input "
+		    "cannot be said");
+	end_virtual(&t->far, &poller_carrier, &far_steps, t);
+	timer_set(&p->timer, POLL_KEEP_MS, poller_keep, p);
+	lane_go(&p->lane[DOWN]);
+	if (p->t != NULL)
+		hop_passed(t);
+}
+
+/* A PUT's answer says how much the server has. */
+static void
+lane_acked(struct lane *l, uint64_t to)
+{
+	struct poller *p = l->p;
+
+	if (to < p->base || to > p->base + p->up.len) {
+		poller_fail(p, 502, l->status, "an impossible Tunnel-Offset");
+		return;
+	}
+	buf_take(&p->up, (size_t)(to - p->base));
+	p->base = to;
+	/* It has all that there is, and was told so. */
+	if (l->ending && l->status == 200 && p->up.len == 0)
+		p->acked = 1;
+	if (p->up.len == 0 && p->dialect != NATIVE)
+		p->acked = p->ended;
+	end_resume(&p->t->far);
+	if (p->t != NULL)
+		lane_go(l);
+}
+
+static void
+lane_put_done(struct lane *l)
+{
+	struct poller *p = l->p;
+
+	if (p->dialect != NATIVE && l->status == 200)
+		lane_acked(l, l->offset + l->length);
+	else if (p->dialect == NATIVE && l->native &&
+	    (l->status == 200 || l->status == 409))
+		lane_acked(l, l->to);
+	else if (l->status == 413 && p->body > POLL_BODY_MIN) {
+		p->body = l->length / 2 > POLL_BODY_MIN ? l->length / 2 :
+		    POLL_BODY_MIN;
+		lane_go(l);
+	} else
+		poller_fail(p, 502, l->status, "%d %s%s", l->status,
+		    status_reason(l->status), p->dialect == KHUEVU &&
+		    l->status >= 503 ? ", a part of it is lost" : "");
+}
+
+static void
+lane_get_done(struct lane *l)
+{
+	struct poller *p = l->p;
+	int64_t took = loop_now() - l->asked;
+	int empty = p->have == l->offset;
+
+	if (l->status == 410 && p->dialect == BRIDGE) {
+		poller_over(p);
+		return;
+	}
+	if ((l->status != 200 && l->status != 204) ||
+	    (p->dialect == NATIVE && (!l->native || l->to != l->offset))) {
+		poller_fail(p, 502, l->status, "%d %s", l->status,
+		    l->status == 200 || l->status == 204 ?
+		    "with an impossible Tunnel-Offset" :
+		    status_reason(l->status));
+		return;
+	}
+	if (l->end != UNKNOWN && l->end < p->have) {
+		poller_fail(p, 502, l->status, "an impossible Tunnel-End");
+		return;
+	}
+	if (l->end == p->have ||
+	    (p->dialect == KHUEVU && empty && l->status == 200)) {
+		poller_over(p);
+		return;
+	}
+	if (!empty || took >= 1000) {
+		l->pause = 0;
+		lane_go(l);
+		return;
+	}
+	/* An answer of nothing that did not wait. */
+	l->pause = l->pause == 0 ? 10 : l->pause < 500 ? 2 * l->pause : 1000;
+	timer_set(&l->timer, l->pause, lane_again, l);
+}
+
+static void
+lane_post_done(struct lane *l)
+{
+	struct poller *p = l->p;
+
+	if (l->status == 200)
+		poller_opened(p, l->native ? NATIVE : KHUEVU);
+	else if (l->status == 201)
+		poller_opened(p, BRIDGE);
+	else if (l->status == 406 && !l->native && !p->bare) {
+		p->bare = 1;
+		lane_go(l);
+	} else
+		poller_fail(p, l->status == 403 || l->status == 504 ?
+		    l->status : 502, l->status, "%d %s%s%s", l->status,
+		    status_reason(l->status), l->text[0] != '\0' ? ": " : "",
+		    l->text);
+}
+
+/* Whether an intermediary may have given this answer by itself. */
+static int
+lane_transient(const struct lane *l)
+{
+	static const int codes[] = { 408, 425, 429, 500, 502, 503, 504 };
+	size_t i;
+
+	if (l->native || l->p->dialect != NATIVE)
+		return 0;
+	for (i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+		if (l->status == codes[i])
+			return 1;
+	return l->status == 204 ||
+	    (l->status == 200 && l->purport != TO_OPEN);
+}
+
+/* An answer is complete. */
+static void
+lane_over(struct lane *l)
+{
+	struct poller *p = l->p;
+
+	timer_stop(&l->timer);
+	if (l->c->far.peer != NULL)
+		end_part(&l->c->far);
+	l->c->far.codec = NULL;
+	l->c->far.meter = NULL;
+	l->busy = l->sent = 0;
+	l->kept = 1;
+	if (!l->persists || p->dialect == KHUEVU)
+		lane_drop(l);
+	if (p->t != NULL && l->stream) {
+		p->t->far.got = p->have;
+		p->t->far.active = loop_now();
+	}
+	l->stream = 0;
+	if (l->purport == TO_DELETE)
+		poller_free(p);
+	else if (lane_transient(l)) {
+		l->busy = 1;
+		lane_fail(l, "no answer of the server's");
+	} else {
+		p->heard = loop_now();
+		p->keeping = 0;
+		if (l->purport != TO_GET)
+			l->pause = 0;
+		(l->purport == TO_OPEN ? lane_post_done : l->purport ==
+		    TO_PUT ? lane_put_done : lane_get_done)(l);
+	}
+}
+
+static size_t
+line_length(const char *p, size_t n)
+{
+	const char *nl = memchr(p, '\n', n);
+
+	return nl != NULL ? (size_t)(nl - p) : n;
+}
+
+/* Takes an answer's body where it does not flow by itself. */
+static void
+lane_read(struct lane *l)
+{
+	struct poller *p = l->p;
+	struct end *far = &l->c->far;
+	struct buf in = far->in;
+	size_t used = in.len, n;
+	int over = 0;
+	ssize_t r;
+
+	if (l->stream && p->t->far.peer != NULL) {
+		far->codec = &piece_codec;
+		far->coding = &l->piece;
+		far->meter = &totals->down;
+		end_join(far, p->t->far.peer);
+		return;
+	}
+	if (l->piece.message.in == BODY_NONE) {
+		lane_over(l);
+		return;
+	}
+	if (in.len > 0) {
+		memset(&far->in, 0, sizeof(far->in));
+		r = (l->stream ? &piece_codec : &message_codec)->decode(
+		    &l->piece, in.p + in.off, in.len, &used, &over);
+		if (r == -1) {
+			buf_free(&in);
+			lane_fail(l, "a malformed body");
+			return;
+		}
+		n = strlen(l->text);
+		if (!l->stream)
+			text_escape(l->text + n, sizeof(l->text) - n,
+			    (char *)in.p + in.off, line_length(
+			    (char *)in.p + in.off, (size_t)r));
+		else if (r > 0)
+			end_came(&p->t->far, in.p + in.off, (size_t)r);
+		buf_free(&in);
+		if (l->c == NULL || &l->c->far != far || p->gone)
+			return;		/* the tunnel ended by that */
+	}
+	if (over || (far->eof && l->piece.message.in == BODY_CLOSE)) {
+		l->persists &= !far->eof;
+		lane_over(l);
+	} else if (far->eof)
+		lane_fail(l, "closed within an answer");
+	else if (l->stream && p->t->far.peer != NULL)
+		lane_read(l);
+}
+
+/* 401, or 407 of the proxy before: asks again with credentials, once. */
+static int
+lane_challenged(struct lane *l, const struct head *h)
+{
+	struct poller *p = l->p;
+	struct hop *hop = h->status == 401 ? p->hop : p->via;
+	unsigned bit = h->status == 401 ? 1 : 2;
+	const char *wrong;
+	char offers[128];
+	int basic;
+
+	if (hop == NULL)
+		return 0;
+	hop_offers(h, offers, sizeof(offers), &basic);
+	wrong = p->answered & bit ? "; credentials refused" : !basic ? "" :
+	    hop_password(hop);
+	if (wrong == NULL) {
+		p->answered = (p->answered | bit) & 3;
+		return 1;
+	}
+	poller_fail(p, 502, h->status, "%d %s (offered: %s%s)", h->status,
+	    status_reason(h->status), offers[0] != '\0' ? offers : "nothing",
+	    wrong);
+	return -1;
+}
+
+/* The head of an answer. */
+static void
+lane_answer(struct lane *l, const struct head *h, size_t len)
+{
+	struct poller *p = l->p;
+	int r = 0;
+
+	l->status = h->status;
+	l->native = head_number(h, "Tunnel-Offset", &l->to) == 1;
+	if (head_number(h, "Tunnel-End", &l->end) != 1)
+		l->end = UNKNOWN;
+	memset(&l->piece, 0, sizeof(l->piece));
+	l->piece.message.in = head_framing(h, &l->piece.message.left);
+	l->piece.have = &p->have;
+	l->piece.pos = l->offset;
+	l->persists = head_persists(h) &&
+	    l->piece.message.in != BODY_CLOSE;
+	if (h->status == 401 || h->status == 407)
+		r = lane_challenged(l, h);
+	if (r == -1)
+		return;
+	buf_take(&l->c->far.in, len);
+	if (r == 1) {
+		/* not worth its connection, but for an empty one */
+		l->busy = 0;
+		lane_drop(l);
+		lane_go(l);
+		return;
+	}
+	l->stream = l->purport == TO_GET && h->status == 200 &&
+	    p->t != NULL && (p->dialect != NATIVE ||
+	    (l->native && l->to == l->offset));
+	if (l->stream)
+		timer_set(&l->timer, POLL_ANSWER_MS, lane_late, l);
+	lane_read(l);
+}
+
+/* What comes on a lane's connection. */
+static void
+lane_input(struct lane *l)
+{
+	struct end *far = &l->c->far;
+	struct head h;
+	ssize_t n;
+
+	if (l->status != 0) {
+		lane_read(l);
+		return;
+	}
+	if (!l->sent) {			/* nothing was asked: it is closed */
+		lane_drop(l);
+		return;
+	}
+	for (;;) {
+		n = far->in.len == 0 ? 0 : head_reply(&h,
+		    far->in.p + far->in.off, far->in.len);
+		if (n <= 0 || h.status >= 200)
+			break;
+		buf_take(&far->in, (size_t)n);
+	}
+	if (n > 0) {
+		say_head(l->p->hop->who, '<', far->in.p + far->in.off,
+		    (size_t)n);
+		lane_answer(l, &h, (size_t)n);
+	} else if (n == -1 || far->eof)
+		lane_fail(l, n == -1 ? "not an HTTP reply" :
+		    "closed without a reply");
+}
+
+/* Its connection broke. */
+static void
+lane_broken(struct lane *l, const char *why)
+{
+	if (l->busy)
+		lane_fail(l, why);
+	else
+		lane_drop(l);
+}
+
+static void
+lane_opened(struct tunnel *c)
+{
+	if (c->lane != NULL)
+		lane_send(c->lane);
+}
+
+/* There is no connection; the first one has to be. */
+static void
+lane_refused(struct tunnel *c)
+{
+	const struct fault f = c->opening->fault;
+	struct lane *l = c->lane;
+	struct poller *p;
+
+	if (l == NULL)
+		return;
+	p = l->p;
+	lane_drop(l);
+	if (!p->posted && p->t != NULL) {
+		p->t->opening->fault.received = f.received;
+		tunnel_refuse(p->t, f.status, f.error, f.who, "%s", f.what);
+	} else
+		lane_fail(l, f.what);
+}
+
+static void
+lane_ended(struct tunnel *c, const char *why, int broken)
+{
+	struct lane *l = c->lane;
+
+	(void)broken;
+	if (l == NULL)
+		return;
+	c->lane = NULL;
+	l->c = NULL;
+	if (l->busy)
+		lane_fail(l, why);
+	l->kept = 0;
+}
+
+static const struct asker by_lane = {
+	lane_opened, lane_refused, lane_ended, 0
+};
+
+/* An idle session wants a request now and then. */
+static void
+poller_keep(void *arg)
+{
+	struct poller *p = arg;
+
+	timer_set(&p->timer, POLL_KEEP_MS, poller_keep, p);
+	if (p->lane[DOWN].busy || p->dialect != NATIVE)
+		return;
+	p->keeping = 1;
+	lane_go(&p->lane[UP]);
+}
+
+/* There is something to say: not before what else comes in this turn. */
+static void
+poller_rouse(struct poller *p)
+{
+	struct lane *up = &p->lane[UP];
+
+	if (!up->busy && up->timer.next == NULL)
+		timer_set(&up->timer, 0, lane_again, up);
+}
+
+static ssize_t
+poller_send(struct end *far, const void *bytes, size_t n)
+{
+	struct poller *p = ((struct tunnel *)far->owner)->poller;
+	size_t room = p->up.len < POLL_WINDOW ? POLL_WINDOW - p->up.len : 0;
+
+	if (n > room)
+		n = room;
+	if (n == 0 || buf_put(&p->up, bytes, n) == -1) {
+		errno = n == 0 ? EAGAIN : ENOMEM;
+		return -1;
+	}
+	poller_rouse(p);
+	return (ssize_t)n;
+}
+
+/* Our direction's end is said when the server has all, and knows it. */
+static int
+poller_finish(struct end *far)
+{
+	struct poller *p = ((struct tunnel *)far->owner)->poller;
+
+	if (!p->ended) {
+		p->ended = 1;
+		poller_rouse(p);
+	}
+	if (p->dialect != NATIVE && p->up.len == 0)
+		p->acked = 1;
+	if (p->acked)
+		return 0;
+	errno = EAGAIN;
+	return -1;
+}
+
+static const struct carrier poller_carrier = {
+	"poll", NULL, poller_send, poller_finish, 0
+};
+
+/* Opens a session for the hop that the tunnel has come to. */
+static void
+poller_start(struct tunnel *t, struct hop *h)
+{
+	static const char hex[] = "0123456789abcdef";
+	struct opening *o = t->opening;
+	struct poller *p;
+	struct hop *before;
+	unsigned char raw[16];
+	size_t i;
+
+	poller_leave(t);
+	if ((p = calloc(1, sizeof(*p))) == NULL) {
+		tunnel_refuse(t, 503, "connection_limit_reached", h->who,
+		    "%s", strerror(ENOMEM));
+		return;
+	}
+	p->next = pollers;
+	pollers = p;
+	p->t = t;
+	t->poller = p;
+	p->hop = h;
+	p->first = o->first;
+	for (before = o->first; before != h && before->next != h; )
+		before = before->next;
+	if (before != h && before->carriage == BY_CONNECT)
+		p->via = before;
+	p->answered = opt.auth_first && h->pass != NULL ? 1 : 0;
+	if (opt.auth_first && p->via != NULL && p->via->pass != NULL)
+		p->answered |= 2;
+	p->body = POLL_WINDOW;
+	p->heard = loop_now();
+	random_bytes(raw, sizeof(raw));
+	for (i = 0; i < sizeof(raw); i++) {
+		p->id[2 * i] = hex[raw[i] >> 4];
+		p->id[2 * i + 1] = hex[raw[i] & 15];
+	}
+	for (i = 0; i < LANES; i++)
+		p->lane[i].p = p;
+	o->hop = h;
+	for (o->nth = 0, before = o->first; before != h; before = before->next)
+		o->nth++;
+	lane_go(&p->lane[UP]);
 }
 
 /* ---- reverse: links at the gateway (-l -r) ----------------------------------- */
@@ -3197,6 +5304,7 @@ worker_start(int number)
 {
 	totals = &all_totals[number];
 	totals->open = 0;
+	memset(slots[number], 0, sizeof(slots[number]));
 	listen_start(listeners);
 }
 
@@ -3240,6 +5348,15 @@ worker_note(const struct note *n, int fd)
 	case CREW_LINK:
 		link_got(n->id, fd);
 		break;
+	case CREW_CLAIM:
+		slot_claim(n->worker, n->id);
+		break;
+	case CREW_CLAIMED:
+		session_claimed(n->id);
+		break;
+	case CREW_REQUEST:
+		poll_passed(fd, n->bytes, n->len);
+		break;
 	case CREW_DRAIN:
 		worker_drain();
 		break;
@@ -3259,6 +5376,7 @@ worker_ended(int number, int pid, int how)
 	char who[32];
 
 	all_totals[number].open = 0;
+	memset(slots[number], 0, sizeof(slots[number]));
 	if (WIFEXITED(how) && WEXITSTATUS(how) == 0)
 		return;
 	snprintf(who, sizeof(who), "worker %d", pid);
@@ -3372,7 +5490,8 @@ proxy_start(void)
 		die(1, "look-up helper", "%s", strerror(errno));
 	hop_credentials(opt.hops);
 	all_totals = shared_alloc(WORKERS_MAX * sizeof(*all_totals));
-	if (all_totals == NULL)
+	slots = shared_alloc(WORKERS_MAX * sizeof(*slots));
+	if (all_totals == NULL || slots == NULL)
 		die(1, "memory", "%s", strerror(errno));
 	if (opt.port != NO_PORT)
 		listen_bind(&listeners, opt.addr, opt.port);
@@ -3635,6 +5754,8 @@ opt_X(char *arg)
 		opt.carriage = BY_CONNECT;
 	else if (strcmp(arg, "ws") == 0)
 		opt.carriage = BY_WS;
+	else if (strcmp(arg, "poll") == 0)
+		opt.carriage = BY_POLL;
 	else
 		die(2, "-X", "no carrier of this version: '%s'", arg);
 }
@@ -3875,6 +5996,8 @@ main(int argc, char **argv)
 	else
 		stdio_start();
 	loop_run();
+	if (farewelled)
+		signal_finish();
 	lookup_end();
 	return status;
 }

@@ -84,6 +84,16 @@
 #define COLD_MS		250	/* a quiet descriptor becomes a cold one */
 #define GLANCE_MS	10	/* how often cold ones are looked at */
 #define WS_QUIET_MS	30000	/* until a Ping, and for its answer */
+#define POLL_WINDOW	262144	/* unacknowledged bytes of a direction */
+#define POLL_PUT_MAX	1048576	/* bytes of a PUT's body */
+#define POLL_POST_MAX	4096	/* and of a POST's */
+#define POLL_BODY_MIN	1024	/* of ours, where 413 was the answer */
+#define KHUEVU_MAX	51200	/* of a PUT, before it is encoded */
+#define POLL_ANSWER_MS	35000	/* until an answer is not waited for */
+#define POLL_KEEP_MS	25000	/* an empty PUT, when there is no GET */
+#define SESSION_SECS	60	/* of a session without a request */
+#define SESSIONS_MAX	1000	/* of all workers together */
+#define SESSIONS_EACH	512
 #define PARKED_LINKS	4	/* that an exit keeps */
 #define LINK_QUIET_MS	2000	/* what was not heard of so long is asked, */
 #define LINK_GRACE_MS	3000	/* and has so long to answer */
@@ -135,6 +145,10 @@ void	secret_wipe(void *, size_t);
  * fit, NUL-terminated.  Returns the length.
  */
 size_t	text_escape(char *dst, size_t size, const char *src, size_t n);
+/* The number of 1 to 18 digits that is the field's only value; 0: there is
+ * none, -1: it is malformed. */
+struct head;
+int	head_number(const struct head *, const char *name, uint64_t *);
 /* A decimal number min..max of digits only; -1 when s is none. */
 long	text_number(const char *s, size_t n, long min, long max);
 
@@ -208,8 +222,12 @@ int	chunked_done(const struct chunked *);
 
 /* Turns an end's bytes into the tunnel's and back, in place. */
 struct codec {
-	/* The payload of n bytes at p, moved there; *over: the last. -1: bad */
-	ssize_t		(*decode)(void *, unsigned char *p, size_t n, int *over);
+	/*
+	 * The payload of n bytes at p, moved there; *used is n already, less
+	 * when they go on behind the message, which is *over.  -1: bad
+	 */
+	ssize_t		(*decode)(void *, unsigned char *p, size_t n,
+			    size_t *used, int *over);
 	/* Wraps *n bytes at p, with MARGIN around; returns the new begin. */
 	unsigned char	*(*encode)(void *, unsigned char *p, size_t *n);
 	/* What ends a message, to at least MARGIN bytes. */
@@ -226,6 +244,20 @@ struct message {
 	int		 chunks_out;	/* what goes out is chunked */
 };
 extern const struct codec message_codec;
+
+/*
+ * A body that is a piece of a stream: it begins at pos, of which have bytes
+ * are there; only what is new counts.  The message stands first.
+ */
+struct piece {
+	struct message	 message;
+	uint64_t	*have;
+	uint64_t	 pos;
+	int		 form;		/* is it data=..., urlencoded? */
+	int		 state;		/* of that */
+	unsigned char	 high;
+};
+extern const struct codec piece_codec;
 
 /*
  * Appends the field lines that an intermediary passes on (RFC 9110, 7.6.1):
@@ -276,6 +308,21 @@ ssize_t	percent_decode(char *dst, size_t size, struct span);
 #define SHA1_LEN	20
 
 void	sha1(unsigned char *dst, const void *, size_t n);	/* FIPS 180-4 */
+
+/* ---- http.c: poll carrier -------------------------------------------------- */
+
+#define POLL_ID		36	/* characters of a session's id at most */
+
+/* The id, a path's last segment: 32 hex digits or a UUID.  0: it has none. */
+int	poll_id(struct span path, struct span *id);
+/*
+ * Parses where a POST wants to go: host=H&port=P, urlencoded (*form is 1), or
+ * H:P.  Returns what is wrong, or NULL.
+ */
+const char *poll_target(const char *, size_t n, char *host, unsigned *port,
+	    int *form);
+/* Appends it, or "data=" with the bytes, urlencoded.  -1: ENOMEM. */
+int	form_put(struct buf *, const void *, size_t n);
 
 /* ---- http.c: credentials (RFC 9110, 11; RFC 7617) ----------------------- */
 
@@ -411,6 +458,9 @@ void	signal_watch(int sig, void (*fn)(void));
  * were started from here, then this one, by that signal.
  */
 void	signal_end(void);
+/* From now on these signals call fn first, which ends by signal_finish(). */
+void	signal_farewell(void (*fn)(void));
+void	signal_finish(void);	/* ends as the last signal says, if one came */
 
 /* Wall-clock time as RFC 3339 says, to at least 21 bytes. */
 void	time_stamp(char *);
@@ -500,6 +550,18 @@ enum ws_ending {
 
 void	end_socket(struct end *, int fd, const struct steps *, void *owner);
 void	end_stdio(struct end *, const struct steps *, void *owner);
+/*
+ * An end without a descriptor: its carrier's send takes what comes for it (or
+ * says EAGAIN), its finish may say EAGAIN too, until end_resume().  What it
+ * receives is brought by end_came(), end_ended() and end_lost(), or by ends
+ * that are joined to its peer.
+ */
+void	end_virtual(struct end *, const struct carrier *, const struct steps *,
+	    void *owner);
+void	end_resume(struct end *);
+void	end_came(struct end *, const void *, size_t n);
+void	end_ended(struct end *);
+void	end_lost(struct end *, int error);
 /* Queues bytes and sends what goes at once.  Errors come as broken. */
 void	end_send(struct end *, const void *, size_t);
 /* Ends our direction once out is sent. */
@@ -616,7 +678,8 @@ int	listen_addrs(union addr *, const char *addr, unsigned port);
 enum {
 	CREW_ACCEPT, CREW_LEAVE, CREW_DRAIN, CREW_RELOAD, CREW_HELPER,
 	CREW_FULL, CREW_ROOM,
-	CREW_PARK, CREW_WANT, CREW_UNWANT, CREW_LINK	/* exits' links */
+	CREW_PARK, CREW_WANT, CREW_UNWANT, CREW_LINK,	/* exits' links */
+	CREW_CLAIM, CREW_CLAIMED, CREW_REQUEST		/* sessions */
 };
 #define CREW_FIRST	(-1)		/* the first process */
 
@@ -624,7 +687,11 @@ struct note {
 	int		 what;
 	int		 worker;	/* that it is from, CREW_FIRST: none */
 	unsigned	 id;
+	unsigned	 len;
+	unsigned char	 bytes[INPUT_MAX];
 };
+#define NOTE_SIZE_MIN	((ssize_t)offsetof(struct note, bytes))
+#define NOTE_SIZE(n)	((size_t)NOTE_SIZE_MIN + (n)->len)
 
 /* How this program is many processes; the functions are the owner's. */
 struct crew {
@@ -645,6 +712,8 @@ void	crew_order_all(int);
  * which is given away in any case.  -1: it did not go, or this is no worker.
  */
 int	crew_tell(int what, int worker, unsigned id, int fd);
+/* The same to another worker, with what was read from the descriptor. */
+int	crew_pass(int what, int worker, int fd, const void *, size_t n);
 int	crew_number(void);		/* which worker this is */
 
 /* ---- net.c: this process ------------------------------------------------------ */

@@ -263,11 +263,14 @@ static struct {
 	volatile sig_atomic_t	 pending;
 } signals[SIGNALS_MAX];
 static int nsignals;
+static volatile sig_atomic_t signal_last;
 
 static void
 on_signal(int sig)
 {
 	int i;
+
+	signal_last = sig;
 
 	for (i = 0; i < nsignals; i++)
 		if (signals[i].sig == sig)
@@ -974,6 +977,7 @@ struct websocket {
 
 static int	ws_listens(const struct end *);
 static int	ws_settled(const struct end *);
+static int	ws_done(const struct end *);
 static unsigned char *ws_frame(struct end *, int, unsigned char *, size_t *);
 static void	ws_take(struct end *, size_t);
 static void	ws_hangup(struct end *);
@@ -1030,6 +1034,11 @@ end_break(struct end *e, int error)
 static void
 end_lose(struct end *e, int error)
 {
+	if (ws_done(e)) {
+		e->ws->gone = 1;
+		buf_free(&e->out);
+		return;
+	}
 	e->lost = 1;
 	if (!e->carrier->survives || e->eof ||
 	    (e->peer == NULL && e->in.len >= INPUT_MAX)) {
@@ -1080,7 +1089,10 @@ end_flush(struct end *e)
 	if (e->finish && !e->finished) {
 		e->finished = 1;
 		if (!e->stays && e->carrier->finish(e) == -1) {
-			end_lose(e, errno);
+			if (errno == EAGAIN)
+				e->finished = 0;
+			else
+				end_lose(e, errno);
 			return;
 		}
 	}
@@ -1113,7 +1125,8 @@ end_put(struct end *e, const unsigned char *p, size_t n)
 		end_break(e, errno);
 		return -1;
 	}
-	loop_touch(e->wfd);
+	if (e->wfd != -1)
+		loop_touch(e->wfd);
 	if (e->peer != NULL)
 		ws_stalled(e->peer);
 	return 0;
@@ -1160,11 +1173,17 @@ end_relay(struct end *e, size_t n)
 	struct end *to = e->peer;
 	unsigned char *p = chunk;
 	ssize_t r = (ssize_t)n;
+	size_t used = n;
 	int over = 0;
 
 	if (e->codec != NULL &&
-	    (r = e->codec->decode(e->coding, p, n, &over)) == -1) {
+	    (r = e->codec->decode(e->coding, p, n, &used, &over)) == -1) {
 		end_break(e, EPROTO);
+		return;
+	}
+	/* What is behind the message is its owner's. */
+	if (used < n && buf_put(&e->in, p + used, n - used) == -1) {
+		end_break(e, errno);
 		return;
 	}
 	n = (size_t)r;
@@ -1200,7 +1219,11 @@ end_read(struct end *e)
 	n = e->carrier->recv(e, chunk,
 	    e->peer != NULL || e->eof ? CHUNK : INPUT_MAX - e->in.len);
 	if (n == -1) {
-		if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+		if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+			return;
+		if (ws_done(e))
+			ws_hangup(e);
+		else
 			end_break(e, errno);
 		return;
 	}
@@ -1271,6 +1294,49 @@ end_stdio(struct end *e, const struct steps *steps, void *owner)
 {
 	end_init(e, &stdio, STDIN_FILENO, STDOUT_FILENO, steps, owner);
 	e->deaf = 1;
+}
+
+void
+end_virtual(struct end *e, const struct carrier *c,
+    const struct steps *steps, void *owner)
+{
+	memset(e, 0, sizeof(*e));
+	e->carrier = c;
+	e->rfd = e->wfd = -1;
+	e->steps = steps;
+	e->owner = owner;
+	e->active = loop_now();
+}
+
+void
+end_resume(struct end *e)
+{
+	if (e->carrier != NULL && e->error == 0 &&
+	    (e->out.len > 0 || (e->finish && !e->finished)))
+		end_flush(e);
+}
+
+void
+end_came(struct end *e, const void *p, size_t n)
+{
+	e->active = loop_now();
+	if (buf_put(&e->in, p, n) == -1)
+		end_break(e, errno);
+	else
+		e->steps->input(e->owner, e);
+}
+
+void
+end_ended(struct end *e)
+{
+	if (!e->eof)
+		end_eof(e);
+}
+
+void
+end_lost(struct end *e, int error)
+{
+	end_break(e, error);
 }
 
 void
@@ -1429,6 +1495,13 @@ ws_settled(const struct end *e)
 	/* The server closes TCP first (7.1.1). */
 	return w->gone || (w->closing && w->ws.closed && !w->ws.client &&
 	    e->out.len == 0);
+}
+
+/* The other side's Close is here: what TCP does then means nothing. */
+static int
+ws_done(const struct end *e)
+{
+	return e->ws != NULL && e->ws->ws.closed;
 }
 
 static void
@@ -1858,6 +1931,25 @@ on_end(int sig)
 
 static const int end_signals[] = { SIGTERM, SIGINT, SIGHUP };
 #define END_SIGNALS	(sizeof(end_signals) / sizeof(end_signals[0]))
+
+void
+signal_farewell(void (*fn)(void))
+{
+	struct sigaction old;
+	size_t i;
+
+	for (i = 0; i < END_SIGNALS; i++)
+		if (sigaction(end_signals[i], NULL, &old) == 0 &&
+		    old.sa_handler == on_end)
+			signal_watch(end_signals[i], fn);
+}
+
+void
+signal_finish(void)
+{
+	if (signal_last != 0)
+		on_end(signal_last);
+}
 
 void
 signal_end(void)
@@ -2447,35 +2539,54 @@ crew_want(void *arg, int fd)
 	return WANT_READ;
 }
 
+static struct note the_note;	/* the one that came, or goes */
+
 /* -1: it did not go.  fd -1: none; it stays the caller's. */
 static int
 note_send(int sock, const struct note *n, int fd)
 {
-	return fd_send(sock, fd, n, sizeof(*n), MSG_DONTWAIT) == sizeof(*n) ?
+	size_t size = NOTE_SIZE(n);
+
+	return fd_send(sock, fd, n, size, MSG_DONTWAIT) == (ssize_t)size ?
 	    0 : -1;
+}
+
+/* All of a note comes at once.  0: the other side has gone, -1: trouble. */
+static ssize_t
+note_recv(int sock, struct note *n, int *fd)
+{
+	ssize_t r = fd_recv(sock, fd, n, NOTE_SIZE_MIN);
+
+	if (r <= 0)
+		return r;
+	if (r == NOTE_SIZE_MIN && n->len <= INPUT_MAX &&
+	    (n->len == 0 || recv(sock, n->bytes, n->len, MSG_WAITALL) ==
+	    (ssize_t)n->len))
+		return 1;
+	if (*fd != -1)
+		close(*fd);
+	return -1;
 }
 
 /* What the first process tells a worker. */
 static void
 worker_ready(void *arg, int fd, unsigned what)
 {
-	struct note note;
 	int passed;
-	ssize_t n = fd_recv(fd, &passed, &note, sizeof(note));
+	ssize_t n = note_recv(fd, &the_note, &passed);
 
 	(void)arg;
 	(void)what;
 	if (n == 0)
 		_exit(0);
-	if (n != sizeof(note)) {
-		if (passed != -1)
-			close(passed);
-	} else if (note.what == CREW_HELPER) {	/* to a new look-up helper */
+	if (n == -1)
+		return;
+	if (the_note.what == CREW_HELPER) {	/* to a new look-up helper */
 		close(helper_sock);
 		helper_sock = passed;
 		fd_flags(passed);
 	} else
-		crew->note(&note, passed);
+		crew->note(&the_note, passed);
 }
 
 static void	crew_ready(void *, int, unsigned);
@@ -2483,15 +2594,37 @@ static void	crew_ready(void *, int, unsigned);
 static const struct watcher crew_watcher = { crew_want, crew_ready, 1 };
 static const struct watcher worker_watcher = { crew_want, worker_ready, 1 };
 
+static void
+note_init(struct note *n, int what, int worker, unsigned id)
+{
+	n->what = what;
+	n->worker = worker;
+	n->id = id;
+	n->len = 0;
+}
+
+int
+crew_pass(int what, int worker, int fd, const void *p, size_t len)
+{
+	int r = -1;
+
+	note_init(&the_note, what, worker, 0);
+	the_note.len = (unsigned)len;
+	if (len > 0)
+		memcpy(the_note.bytes, p, len);
+	if (own_fd != -1)
+		r = note_send(own_fd, &the_note, fd);
+	close(fd);
+	return r;
+}
+
 int
 crew_tell(int what, int worker, unsigned id, int fd)
 {
 	struct note n;
 	int r = -1;
 
-	n.what = what;
-	n.worker = worker;
-	n.id = id;
+	note_init(&n, what, worker, id);
 	if (own_fd != -1 && worker == own_number) {
 		crew->note(&n, fd);
 		return 0;
@@ -2514,9 +2647,7 @@ crew_order(struct worker *w, int what)
 {
 	struct note n;
 
-	n.what = what;
-	n.worker = CREW_FIRST;
-	n.id = 0;
+	note_init(&n, what, CREW_FIRST, 0);
 	if (w->pid > 0 && w->fd != -1)
 		(void)note_send(w->fd, &n, -1);
 }
@@ -2575,7 +2706,7 @@ worker_fork(int number)
 		if (pid != -1) {
 			/* Its first note: it is there and accepts. */
 			close(p[1]);
-			(void)!read(p[0], &n, sizeof(n));
+			(void)!read(p[0], &n, NOTE_SIZE_MIN);
 			fd_flags(p[0]);
 			return 0;
 		}
@@ -2646,23 +2777,22 @@ static void
 crew_ready(void *arg, int fd, unsigned what)
 {
 	struct worker *w = arg;
-	struct note n;
 	int passed, to;
 
 	(void)what;
-	if (fd_recv(fd, &passed, &n, sizeof(n)) != sizeof(n)) {
+	if (note_recv(fd, &the_note, &passed) != 1) {
 		/* It has gone; SIGCHLD tells how. */
 		fd_close(fd);
 		w->fd = -1;
 		return;
 	}
-	to = n.worker;
-	n.worker = (int)(w - workers);
+	to = the_note.worker;
+	the_note.worker = (int)(w - workers);
 	if (to == CREW_FIRST) {
-		w->full = n.what == CREW_FULL;
+		w->full = the_note.what == CREW_FULL;
 		crew_balance(NULL);
 	} else if (workers[to].pid > 0 && workers[to].fd != -1)
-		(void)note_send(workers[to].fd, &n, passed);
+		(void)note_send(workers[to].fd, &the_note, passed);
 	if (passed != -1)
 		close(passed);
 }
@@ -2673,9 +2803,7 @@ crew_pass_helper(void)
 	struct note n;
 	int i;
 
-	n.what = CREW_HELPER;
-	n.worker = CREW_FIRST;
-	n.id = 0;
+	note_init(&n, CREW_HELPER, CREW_FIRST, 0);
 	for (i = 0; i < WORKERS_MAX; i++)
 		if (workers[i].pid > 0 && workers[i].fd != -1)
 			(void)note_send(workers[i].fd, &n, helper_sock);

@@ -1482,6 +1482,7 @@ check_message(enum framing in, uint64_t left, const char *text,
 	unsigned char *p;
 	char out[64];
 	int over;
+	size_t used;
 	ssize_t r;
 
 	for (cut = 0; cut <= n; cut++) {
@@ -1495,8 +1496,10 @@ check_message(enum framing in, uint64_t left, const char *text,
 		for (pos = 0; pos < n && !over; pos += piece) {
 			piece = pos == 0 && cut > 0 ? cut : n - pos;
 			p = (unsigned char *)at_end(text + pos, piece);
-			r = message_codec.decode(&m, p, piece, &over);
-			if (r < 0 || (size_t)r > piece)
+			used = piece;
+			r = message_codec.decode(&m, p, piece, &used, &over);
+			if (r < 0 || (size_t)r > used || used > piece ||
+			    (used < piece && !over))
 				fail_msg("<<%s>> cut at %zu: %zd", text, cut,
 				    r);
 			memcpy(out + len, p, (size_t)r);
@@ -1513,6 +1516,7 @@ static void
 test_message_decode(void **state)
 {
 	struct message m;
+	size_t used = 3;
 	int over = 0;
 
 	(void)state;
@@ -1527,7 +1531,7 @@ test_message_decode(void **state)
 	memset(&m, 0, sizeof(m));
 	m.in = BODY_CHUNKED;
 	assert_int_equal(message_codec.decode(&m,
-	    (unsigned char *)at_end("x\r\n", 3), 3, &over), -1);
+	    (unsigned char *)at_end("x\r\n", 3), 3, &used, &over), -1);
 }
 
 /* In place, with no more than MARGIN around it. */
