@@ -17,7 +17,8 @@ SAN	= -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
 SRC	= httptun.c net.c http.c
 OBJ	= httptun.o net.o http.o
 UNIT	= tests/unit_http tests/unit_net tests/unit_httptun
-SYSTEM	= tests/connect tests/listen tests/real tests/forward tests/serve
+SYSTEM	= tests/connect tests/listen tests/real tests/forward tests/serve \
+	  tests/peers
 TESTS	= $(UNIT) $(SYSTEM)
 
 all: httptun
@@ -58,6 +59,9 @@ tests/forward: tests/forward.c tests/kit.o tests/kit.h
 	    tests/kit.o -lcmocka
 tests/serve: tests/serve.c tests/kit.o tests/kit.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/serve.c \
+	    tests/kit.o -lcmocka
+tests/peers: tests/peers.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/peers.c \
 	    tests/kit.o -lcmocka
 
 # All run, and one that fails fails the whole.

@@ -1905,3 +1905,140 @@ kit_web(struct kit_web *w, const char *handler)
 	if (sscanf(kit_err(p), "%u %u ready", &w->http, &w->https) != 2)
 		kit_fail("the web server tells no ports");
 }
+
+
+/* Other people's servers. */
+
+/* Bound and closed again: free, unless somebody is quicker. */
+static unsigned
+free_port(void)
+{
+	unsigned port;
+
+	(void)close(kit_listen(AF_INET, &port));
+	return port;
+}
+
+/* Waits until it listens (1) or says that the port is taken (0). */
+static int
+comes_up(const struct kit_service *s, struct kit_proc *p)
+{
+	struct pollfd pfd = { .fd = p->err, .events = POLLIN };
+	int64_t end = kit_now() + kit_patience();
+	int alive;
+
+	do {
+		alive = kit_alive(p);
+		if (strstr(kit_err(p), s->ready) != NULL)
+			return 1;
+		if (!alive && strstr(kit_err(p), s->taken) != NULL)
+			return 0;
+		(void)poll(&pfd, 1, 50);
+	} while (alive && kit_now() < end);
+	kit_fail("%s does not start", s->name);
+}
+
+/* A connection alone would not tell that it is up, it could be to the quicker
+ * somebody; nor do words, squid's come a moment early. */
+unsigned
+kit_serve(const struct kit_service *s, const char *cred)
+{
+	static const struct kit_opt opt = { .in = KIT_NULL, .out = KIT_NULL,
+	    .newsid = 1 };
+	int64_t end = kit_now() + kit_patience();
+	struct kit_proc *p;
+	unsigned port;
+
+	for (;;) {
+		port = free_port();
+		p = s->start(&opt, port, cred);
+		if (comes_up(s, p))
+			break;
+		kit_done(p);
+		if (kit_now() > end)
+			kit_fail("%s finds no free port", s->name);
+	}
+	kit_group(p);
+	while (kit_knock(AF_INET, port) != 0) {
+		if (!kit_alive(p) || kit_now() > end)
+			kit_fail("%s does not answer", s->name);
+		(void)poll(NULL, 0, 5);
+	}
+	return port;
+}
+
+/* A program that has to end well. */
+#define RUN(...) kit_exits(kit_start(NULL, __VA_ARGS__, (char *)NULL), 0)
+
+static struct kit_proc *
+start_sshd(const struct kit_opt *opt, unsigned port, const char *cred)
+{
+	const char *conf, *host = kit_path("host"), *id = kit_path("id");
+
+	(void)cred;
+	if (access(id, F_OK) == -1) {
+		RUN("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", host);
+		RUN("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", id);
+	}
+	/* as root it wants this one, which the package's service makes */
+	(void)mkdir("/run/sshd", 0755);
+	/* HOME: the user's shell shall read no start-up file, that may speak */
+	conf = kit_file("sshd_config", 0600, kit_str("HostKey %s\n"
+	    "AuthorizedKeysFile %s.pub\nPidFile none\nStrictModes no\n"
+	    "UsePAM no\nUseDNS no\nSetEnv HOME=/nonexistent\n"
+	    "ListenAddress 127.0.0.1:%u\n", host, id, port));
+	/* it starts itself anew for each client and so wants its whole path */
+	return kit_start(opt, "/usr/sbin/sshd", "-D", "-e", "-f", conf,
+	    (char *)NULL);
+}
+
+/* Its log goes to stdout. */
+static struct kit_proc *
+start_tinyproxy(const struct kit_opt *opt, unsigned port, const char *cred)
+{
+	const char *auth = "";
+
+	if (cred != NULL)
+		auth = kit_str("BasicAuth %.*s %s\n", (int)strcspn(cred, ":"),
+		    cred, strchr(cred, ':') + 1);
+	return kit_start(opt, "/bin/sh", "-c",
+	    "exec tinyproxy -d -c \"$0\" >&2", kit_file("tinyproxy_conf",
+	    0600, kit_str("Listen 127.0.0.1\nPort %u\nLogLevel Info\n%s",
+	    port, auth)), (char *)NULL);
+}
+
+const struct kit_service kit_sshd = {
+	"sshd", "Server listening on ", "in use", start_sshd
+};
+const struct kit_service kit_tinyproxy = {
+	"tinyproxy", "Accepting connections", "create listening sockets",
+	start_tinyproxy
+};
+
+struct kit_proc *
+kit_ssh(const char *proxy, unsigned port, const char *command)
+{
+	return kit_start(NULL, "ssh", "-F", "none", "-T", "-i", kit_path("id"),
+	    "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
+	    "-o", "StrictHostKeyChecking=no",
+	    "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+	    "-o", "KexAlgorithms=curve25519-sha256",
+	    "-o", "Ciphers=aes128-gcm@openssh.com", "-o", proxy,
+	    "-o", kit_str("ProxyUseFdpass=%s", strstr(proxy, " -F ") != NULL ?
+	    "yes" : "no"), "-p", kit_str("%u", port), "127.0.0.1", command,
+	    (char *)NULL);
+}
+
+void
+kit_ssh_runs(const char *proxy, unsigned port)
+{
+	struct kit_proc *p = kit_ssh(proxy, port,
+	    "cat; echo said >&2; exit 7");
+
+	kit_puts(p->in, "typed\n");
+	kit_half_close(p->in);
+	kit_expect(p->out, "typed\n");
+	kit_eof(p->out);
+	kit_exits(p, 7);
+	kit_err_is(p, "said\n");
+}

@@ -17,9 +17,10 @@
 /*
  * What the system tests share, in this order: the frame of a test, processes
  * and what they are and do, sockets on loopback and what goes over them,
- * patterned streams, files, HTTP, `httptun -l` with its tunnels, a web server.
- * Whatever is not as a function expects, or takes longer than kit_patience(),
- * fails the running test with the last steps and the stderr of every process.
+ * patterned streams, files, HTTP, `httptun -l` with its tunnels, a web server,
+ * other people's servers.  Whatever is not as a function expects, or takes
+ * longer than kit_patience(), fails the running test with the last steps and
+ * the stderr of every process.
  * A test frees nothing itself: kit_teardown() ends its processes, closes its
  * descriptors and removes its files.
  *
@@ -352,5 +353,28 @@ struct kit_web {
 
 /* start one; the text has Python's class Handler */
 void	 kit_web(struct kit_web *, const char *);
+
+
+/* Other people's servers. */
+
+struct kit_service {
+	const char	*name;
+	const char	*ready;		/* said on stderr once it listens */
+	const char	*taken;		/* said when the port is not free */
+	struct kit_proc	*(*start)(const struct kit_opt *, unsigned port,
+			    const char *cred);
+};
+
+/* tinyproxy takes credentials, sshd whoever has the key kit_ssh() uses */
+extern const struct kit_service kit_sshd, kit_tinyproxy;
+
+/* start one on a free port of 127.0.0.1, with these credentials to be asked
+ * for if any; its port */
+unsigned kit_serve(const struct kit_service *, const char *);
+/* start ssh for a command there, by this ProxyCommand=..., or with one that is
+ * none to this port of 127.0.0.1 */
+struct kit_proc *kit_ssh(const char *, unsigned, const char *);
+/* a command with output, diagnostics and a status of its own */
+void	 kit_ssh_runs(const char *, unsigned);
 
 #endif

@@ -36,7 +36,6 @@
 #include <sys/stat.h>
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,76 +54,6 @@ static char	 squid_name[32];
 
 /* Other people's servers. */
 
-struct server {
-	const char	*name;
-	const char	*ready;		/* said on stderr once it listens */
-	const char	*taken;		/* said when the port is not free */
-	struct kit_proc	*(*start)(const struct kit_opt *, unsigned port,
-			    const char *cred);
-};
-
-/* Bound and closed again: free, unless somebody is quicker. */
-static unsigned
-free_port(void)
-{
-	unsigned port;
-
-	(void)close(kit_listen(AF_INET, &port));
-	return port;
-}
-
-/* Waits until it listens (1) or says that the port is taken (0). */
-static int
-comes_up(const struct server *s, struct kit_proc *p)
-{
-	struct pollfd pfd = { .fd = p->err, .events = POLLIN };
-	int64_t end = kit_now() + kit_patience();
-	int alive;
-
-	do {
-		alive = kit_alive(p);
-		if (strstr(kit_err(p), s->ready) != NULL)
-			return 1;
-		if (!alive && strstr(kit_err(p), s->taken) != NULL)
-			return 0;
-		(void)poll(&pfd, 1, 50);
-	} while (alive && kit_now() < end);
-	kit_fail("%s does not start", s->name);
-}
-
-/* Starts it, with these credentials to be asked for if any; its port.  A
- * connection alone would not tell, it could be to the quicker somebody; nor
- * do words, squid's come a moment early. */
-static unsigned
-serve(const struct server *s, const char *cred)
-{
-	static const struct kit_opt opt = { .in = KIT_NULL, .out = KIT_NULL,
-	    .newsid = 1 };
-	int64_t end = kit_now() + kit_patience();
-	struct kit_proc *p;
-	unsigned port;
-
-	for (;;) {
-		port = free_port();
-		p = s->start(&opt, port, cred);
-		if (comes_up(s, p))
-			break;
-		kit_done(p);
-		if (kit_now() > end)
-			kit_fail("%s finds no free port", s->name);
-	}
-	kit_group(p);
-	while (kit_knock(AF_INET, port) != 0) {
-		if (!kit_alive(p) || kit_now() > end)
-			kit_fail("%s does not answer", s->name);
-		(void)poll(NULL, 0, 5);
-	}
-	return port;
-}
-
-/* A program that has to end well. */
-#define RUN(...) kit_exits(kit_start(NULL, __VA_ARGS__, (char *)NULL), 0)
-
 /* Some servers run as somebody else, who has to get at the files. */
 static void
 open_directory(void)
@@ -133,28 +62,6 @@ open_directory(void)
 
 	if (chmod(dir, 0711) == -1)
 		kit_fail("%s: %s", dir, strerror(errno));
-}
-
-static struct kit_proc *
-start_sshd(const struct kit_opt *opt, unsigned port, const char *cred)
-{
-	const char *conf, *host = kit_path("host"), *id = kit_path("id");
-
-	(void)cred;
-	if (access(id, F_OK) == -1) {
-		RUN("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", host);
-		RUN("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", id);
-	}
-	/* as root it wants this one, which the package's service makes */
-	(void)mkdir("/run/sshd", 0755);
-	/* HOME: the user's shell shall read no start-up file, that may speak */
-	conf = kit_file("sshd_config", 0600, kit_str("HostKey %s\n"
-	    "AuthorizedKeysFile %s.pub\nPidFile none\nStrictModes no\n"
-	    "UsePAM no\nUseDNS no\nSetEnv HOME=/nonexistent\n"
-	    "ListenAddress 127.0.0.1:%u\n", host, id, port));
-	/* it starts itself anew for each client and so wants its whole path */
-	return kit_start(opt, "/usr/sbin/sshd", "-D", "-e", "-f", conf,
-	    (char *)NULL);
 }
 
 /* No cache, no files: one process, that speaks on stderr.  Its two or three
@@ -197,21 +104,6 @@ start_squid(const struct kit_opt *opt, unsigned port, const char *cred)
 	    "cache_effective_user proxy\n", port, auth)), (char *)NULL);
 }
 
-/* Its log goes to stdout. */
-static struct kit_proc *
-start_tinyproxy(const struct kit_opt *opt, unsigned port, const char *cred)
-{
-	const char *auth = "";
-
-	if (cred != NULL)
-		auth = kit_str("BasicAuth %.*s %s\n", (int)strcspn(cred, ":"),
-		    cred, strchr(cred, ':') + 1);
-	return kit_start(opt, "/bin/sh", "-c",
-	    "exec tinyproxy -d -c \"$0\" >&2", kit_file("tinyproxy_conf",
-	    0600, kit_str("Listen 127.0.0.1\nPort %u\nLogLevel Info\n%s",
-	    port, auth)), (char *)NULL);
-}
-
 /* As a proxy it listens on all addresses whatever is asked for. */
 static struct kit_proc *
 start_ncat(const struct kit_opt *opt, unsigned port, const char *cred)
@@ -221,17 +113,10 @@ start_ncat(const struct kit_opt *opt, unsigned port, const char *cred)
 	    "http", cred != NULL ? "--proxy-auth" : NULL, cred, (char *)NULL);
 }
 
-static const struct server sshd = {
-	"sshd", "Server listening on ", "in use", start_sshd
-};
-static const struct server squid = {
+static const struct kit_service squid = {
 	"squid", "Accepting HTTP Socket connections", "in use", start_squid
 };
-static const struct server tinyproxy = {
-	"tinyproxy", "Accepting connections", "create listening sockets",
-	start_tinyproxy
-};
-static const struct server ncat = {
+static const struct kit_service ncat = {
 	"ncat", "Listening on ", "in use", start_ncat
 };
 
@@ -379,7 +264,7 @@ enum told { NOT, IN_URL, IN_FILE, IN_ENV, AT_ONCE };
 
 struct through {
 	const char	*name;
-	const struct server *proxy;	/* NULL: httptun -l */
+	const struct kit_service *proxy; /* NULL: httptun -l */
 	const char	*cred;		/* that it wants */
 	enum told	 told;		/* how httptun learns them */
 	const char	*url;		/* the same as in a URL */
@@ -421,8 +306,8 @@ static const struct through throughs[] = {
 	{ .name = "through httptun -l, authenticated", .cred = "al:o:p e%n",
 	    .told = IN_URL, .url = "al:o%3ap%20e%25n",
 	    .halves = CLIENT_FIRST | TARGET_FIRST },
-	{ .name = "through tinyproxy", .proxy = &tinyproxy },
-	{ .name = "through tinyproxy, BasicAuth", .proxy = &tinyproxy,
+	{ .name = "through tinyproxy", .proxy = &kit_tinyproxy },
+	{ .name = "through tinyproxy, BasicAuth", .proxy = &kit_tinyproxy,
 	    .cred = "bob:sesame", .told = IN_URL, .url = "bob:sesame",
 	    .wrong = "401 Unauthorized" },
 	{ .name = "through squid", .proxy = &squid },
@@ -448,7 +333,7 @@ test_through(void **state)
 	size_t i;
 
 	if (t->proxy != NULL)
-		hop = serve(t->proxy, t->cred);
+		hop = kit_serve(t->proxy, t->cred);
 	else
 		l = listener(t->cred, &hop);
 	lfd = kit_listen(AF_INET, &port);
@@ -474,7 +359,7 @@ test_through(void **state)
 
 struct refusal {
 	const char	*name;
-	const struct server *proxy;
+	const struct kit_service *proxy;
 	unsigned	 port;		/* 0: where nobody listens */
 	const char	*status;
 };
@@ -482,7 +367,8 @@ struct refusal {
 static const struct refusal refusals[] = {
 	{ "squid forbids a port", &squid, 1, "403 Forbidden" },
 	{ "squid finds nobody", &squid, 0, "503 Service Unavailable" },
-	{ "tinyproxy finds nobody", &tinyproxy, 0, "500 Unable to connect" },
+	{ "tinyproxy finds nobody", &kit_tinyproxy, 0,
+	    "500 Unable to connect" },
 	{ "ncat finds nobody", &ncat, 0, "504" },
 };
 
@@ -490,7 +376,7 @@ static void
 test_refusal(void **state)
 {
 	const struct refusal *r = *state;
-	unsigned hop = serve(r->proxy, NULL);
+	unsigned hop = kit_serve(r->proxy, NULL);
 
 	refused(kit_httptun(NULL, "-x", kit_str("127.0.0.1:%u", hop),
 	    "127.0.0.1", kit_str("%u", r->port != 0 ? r->port :
@@ -501,7 +387,7 @@ test_refusal(void **state)
 struct chain {
 	const char	*name;
 	struct {
-		const struct server *proxy;	/* NULL: httptun -l */
+		const struct kit_service *proxy; /* NULL: httptun -l */
 		const char	*cred;
 	} hop[3];
 	size_t		 hops;
@@ -509,14 +395,14 @@ struct chain {
 };
 
 static const struct chain chains[] = {
-	{ "chain: squid, tinyproxy", { { &squid, NULL }, { &tinyproxy, NULL }
-	    }, 2, 0 },
+	{ "chain: squid, tinyproxy", { { &squid, NULL }, {
+	    &kit_tinyproxy, NULL } }, 2, 0 },
 	{ "chain: ncat, squid, each with its own credentials", {
 	    { &ncat, "ann:one" }, { &squid, "bob:two" } }, 2, 0 },
-	{ "chain: tinyproxy with BasicAuth, ncat", { { &tinyproxy, "ann:one" },
-	    { &ncat, NULL } }, 2, 0 },
+	{ "chain: tinyproxy with BasicAuth, ncat", {
+	    { &kit_tinyproxy, "ann:one" }, { &ncat, NULL } }, 2, 0 },
 	{ "chain: httptun -l, tinyproxy, squid", { { NULL, "ann:one" },
-	    { &tinyproxy, NULL }, { &squid, "bob:two" } }, 3, 0 },
+	    { &kit_tinyproxy, NULL }, { &squid, "bob:two" } }, 3, 0 },
 };
 
 static void
@@ -533,7 +419,7 @@ test_chain(void **state)
 	for (i = 0; i < c->hops; i++) {
 		cred = c->hop[i].cred;
 		if (c->hop[i].proxy != NULL)
-			at[i] = serve(c->hop[i].proxy, cred);
+			at[i] = kit_serve(c->hop[i].proxy, cred);
 		else
 			(void)listener(cred, &at[i]);
 		argv[n++] = "-x";
@@ -762,36 +648,6 @@ test_curl(void **state)
 
 /* ssh, with httptun as its ProxyCommand and as its local port. */
 
-/* ssh by a ProxyCommand, or without one to this port of 127.0.0.1. */
-static struct kit_proc *
-start_ssh(const char *proxy, unsigned port, const char *command)
-{
-	return kit_start(NULL, "ssh", "-F", "none", "-T", "-i", kit_path("id"),
-	    "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
-	    "-o", "StrictHostKeyChecking=no",
-	    "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
-	    "-o", "KexAlgorithms=curve25519-sha256",
-	    "-o", "Ciphers=aes128-gcm@openssh.com", "-o", proxy,
-	    "-o", kit_str("ProxyUseFdpass=%s", strstr(proxy, " -F ") != NULL ?
-	    "yes" : "no"), "-p", kit_str("%u", port), "127.0.0.1", command,
-	    (char *)NULL);
-}
-
-/* A command with output, diagnostics and a status of its own. */
-static void
-ssh_runs(const char *proxy, unsigned port)
-{
-	struct kit_proc *p = start_ssh(proxy, port,
-	    "cat; echo said >&2; exit 7");
-
-	kit_puts(p->in, "typed\n");
-	kit_half_close(p->in);
-	kit_expect(p->out, "typed\n");
-	kit_eof(p->out);
-	kit_exits(p, 7);
-	kit_err_is(p, "said\n");
-}
-
 /* So many bytes there and back at the same time, in n sessions at once. */
 static void
 ssh_moves(struct kit_proc **p, size_t n, uint64_t bytes, int end)
@@ -819,7 +675,7 @@ ssh_moves(struct kit_proc **p, size_t n, uint64_t bytes, int end)
 
 struct ssh {
 	const char	*name;
-	const struct server *proxy;
+	const struct kit_service *proxy;
 	int		 ours;		/* the proxy is httptun -l */
 	int		 fdpass;
 };
@@ -834,7 +690,7 @@ ssh_hop(const struct ssh *t, struct kit_proc **l)
 	if (t->ours)
 		*l = listener(NULL, &port);
 	else if (t->proxy != NULL)
-		port = serve(t->proxy, NULL);
+		port = kit_serve(t->proxy, NULL);
 	else
 		return "direct";
 	return kit_str("127.0.0.1:%u", port);
@@ -855,12 +711,12 @@ test_ssh(void **state)
 	const struct ssh *t = *state;
 	const char *proxy;
 	struct kit_proc *l, *p;
-	unsigned port = serve(&sshd, NULL);
+	unsigned port = kit_serve(&kit_sshd, NULL);
 
 	proxy = kit_str("ProxyCommand=%s %s-x %s %%h %%p", kit_binary(),
 	    t->fdpass ? "-F " : "", ssh_hop(t, &l));
-	ssh_runs(proxy, port);
-	p = start_ssh(proxy, port, "cat");
+	kit_ssh_runs(proxy, port);
+	p = kit_ssh(proxy, port, "cat");
 	ssh_moves(&p, 1, SOME, 0);
 	/* a socket that was passed needs nobody to stand by */
 	assert_int_equal(kit_children(p->pid), t->fdpass ? 0 : 1);
@@ -875,15 +731,15 @@ test_ssh_to_port(void **state)
 	static const struct kit_opt opt = { .in = KIT_NULL };
 	const struct ssh *t = *state;
 	struct kit_proc *forward, *l, *p[3];
-	unsigned port = serve(&sshd, NULL);
+	unsigned port = kit_serve(&kit_sshd, NULL);
 	size_t i;
 
 	forward = kit_httptun(&opt, "-x", ssh_hop(t, &l), "-L",
 	    kit_str("0:127.0.0.1:%u", port), (char *)NULL);
 	port = kit_listening(forward, 0);
-	ssh_runs("ProxyCommand=none", port);
+	kit_ssh_runs("ProxyCommand=none", port);
 	for (i = 0; i < KIT_COUNT(p); i++)
-		p[i] = start_ssh("ProxyCommand=none", port, "cat");
+		p[i] = kit_ssh("ProxyCommand=none", port, "cat");
 	ssh_moves(p, KIT_COUNT(p), BULK / 10, 1);
 	listener_ends(forward);
 	if (l != NULL)
