@@ -17,7 +17,7 @@ SAN	= -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
 SRC	= httptun.c net.c http.c
 OBJ	= httptun.o net.o http.o
 UNIT	= tests/unit_http tests/unit_net tests/unit_httptun
-SYSTEM	= tests/connect tests/listen tests/real tests/forward tests/serve \
+SYSTEM	= tests/serve tests/listen tests/connect tests/forward tests/real \
 	  tests/peers
 TESTS	= $(UNIT) $(SYSTEM)
 
@@ -64,10 +64,9 @@ tests/peers: tests/peers.c tests/kit.o tests/kit.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/peers.c \
 	    tests/kit.o -lcmocka
 
-# All run, and one that fails fails the whole.
+# All run, two at a time, and one that fails fails the whole.
 test: httptun $(TESTS)
-	@failed=; for t in $(TESTS); do ./$$t || failed="$$failed $$t"; \
-	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+	@tests/run $(TESTS)
 
 # The same tests with everything built anew under ASan and UBSan.
 sanitize:

@@ -5544,9 +5544,9 @@ static const char usage_text[] =
 "  -V           version\n"
 "  -v           a line for each tunnel on stderr; -vv heads too\n"
 "  -w secs      time that opening a tunnel may take (default 30)\n"
-"  -X carrier   of hops without a scheme: connect (default), ws\n"
-"  -x hop       [user[:password]@]host[:port], http:// or ws:// URL, or\n"
-"               direct; repeatable, passed in order\n"
+"  -X carrier   of hops without a scheme: connect (default), ws, poll\n"
+"  -x hop       [user[:password]@]host[:port], http://, ws:// or poll://\n"
+"               URL, or direct; repeatable, passed in order\n"
 "  -z           open the tunnel, close it, report by exit status\n";
 
 static void
