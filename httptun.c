@@ -2240,7 +2240,12 @@ static void
 request_late(void *arg)
 {
 	struct tunnel *t = arg;
+	int64_t rest = t->near.active + (int64_t)opt.wait * 1000 - loop_now();
 
+	if (t->near.out.len > 0 && rest > 0) {	/* it takes its answer */
+		timer_set(&t->deadline, rest, request_late, t);
+		return;
+	}
 	t->keep = 0;
 	if (!t->asked || t->near.in.len > 0)
 		request_answer(t, 408, NULL, "no whole request in time", NULL);
@@ -4852,7 +4857,9 @@ poller_keep(void *arg)
 	struct poller *p = arg;
 
 	timer_set(&p->timer, POLL_KEEP_MS, poller_keep, p);
-	if (p->lane[DOWN].busy || p->dialect != NATIVE)
+	/* An answer that we are slow to take is no request that waits there. */
+	if ((p->lane[DOWN].busy && !p->lane[DOWN].stream) ||
+	    p->dialect != NATIVE)
 		return;
 	p->keeping = 1;
 	lane_go(&p->lane[UP]);
