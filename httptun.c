@@ -805,12 +805,15 @@ hops_parse(void)
 static struct hop *
 bridge_new(char *arg, const char *who)
 {
-	struct hop *h = xalloc(sizeof(*h));
+	struct hop *h = xalloc(sizeof(*h)), *before;
 	const char *wrong = hop_parse(h, arg);
 
 	hop_mask(arg);
 	if (wrong == NULL && h->carriage != BY_WS)
 		wrong = "not a WebSocket's URL";
+	for (before = opt.hops; before != NULL; before = before->next)
+		if (wrong == NULL && before->carriage == BY_WS)
+			wrong = "a second one of its kind in the chain";
 	if (wrong != NULL)
 		die(2, who, "%s: %s", arg, wrong);
 	return h;
@@ -957,6 +960,7 @@ static int leaving;		/* this worker accepts no more for now */
 static void	far_dialed(void *, int, enum dial_error, int);
 static int	far_allowed(void *, const union addr *);
 static void	hop_ask(struct tunnel *);
+static void	hop_input(struct tunnel *);
 static void	link_want(struct tunnel *);
 static void	linger_late(void *);
 static void	errand_end(struct errand *);
@@ -1707,8 +1711,13 @@ link_refused(struct tunnel *t, const struct head *h, size_t len)
 			    "abcdefghijklmnopqrstuvwxyz_"), p + 6);
 			break;
 		}
+	if (n == 0) {
+		body = status_reason(h->status);
+		n = strlen(body);
+	}
 	tunnel_refuse(t, h->status, o->token[0] != '\0' ? o->token :
-	    "destination_unavailable", "", "%.*s", (int)n, body);
+	    "destination_unavailable", n > 0 ? "" : "exit", "%.*s", (int)n,
+	    body);
 	return 1;
 }
 
@@ -1747,6 +1756,15 @@ hop_closed(struct tunnel *t, const char *how)
 		    "%s", how);
 }
 
+/* The same behind an answer, with which the next one may have come. */
+static void
+hop_ask_next(struct tunnel *t)
+{
+	hop_ask(t);
+	if (t->state == OPENING && t->far.in.len > 0)
+		hop_input(t);
+}
+
 /* Every hop up to this one is passed. */
 static void
 hop_passed(struct tunnel *t)
@@ -1759,7 +1777,17 @@ hop_passed(struct tunnel *t)
 	if (o->hop == NULL)
 		tunnel_opened(t);
 	else
-		hop_ask(t);
+		hop_ask_next(t);
+}
+
+/* 1 when the only field of that name has this value. */
+static int
+field_only(const struct head *h, const char *name, const char *value)
+{
+	const struct field *f = head_field(h, name, NULL);
+
+	return f != NULL && span_is(f->value, value) &&
+	    head_field(h, name, f) == NULL;
 }
 
 /* What a 101 has wrong (RFC 6455, 4.1), or NULL. */
@@ -1800,7 +1828,8 @@ ws_switched(struct tunnel *t, const struct head *h, size_t len)
 	struct opening *o = t->opening;
 	const char *wrong = ws_wrong(o, h);
 	enum ws_ending ending = o->hop == o->bridge ? WS_STAYS :
-	    head_field(h, "Sec-WebSocket-Protocol", NULL) != NULL ? WS_ENDS :
+	    field_only(h, "Sec-WebSocket-Protocol", "connect.httptun") ||
+	    field_only(h, "Sec-WebSocket-Protocol", "exit.httptun") ? WS_ENDS :
 	    WS_CLOSES;
 
 	if (wrong != NULL) {
@@ -1823,7 +1852,7 @@ ws_switched(struct tunnel *t, const struct head *h, size_t len)
 		hop_passed(t);
 	else {
 		o->inside = 1;
-		hop_ask(t);
+		hop_ask_next(t);
 	}
 }
 
@@ -2039,6 +2068,8 @@ stdio_start(void)
 	for (h = hops; opt.fdpass && h != NULL; h = h->next)
 		if (h->carriage != BY_CONNECT)
 			die(2, "-F", "not over %s", h->who);
+	if (opt.fdpass && opt.bridge != NULL)
+		die(2, "-F", "not with a WebSocket server");
 	farewell_watch(hops);
 	if (opt.fdpass && !fd_is_socket(STDOUT_FILENO))
 		die(2, "-F", "stdout is no socket");
@@ -2552,16 +2583,6 @@ ws_agreed(const struct head *h)
 	return NULL;
 }
 
-/* 1 when the only field of that name has this value. */
-static int
-field_only(const struct head *h, const char *name, const char *value)
-{
-	const struct field *f = head_field(h, name, NULL);
-
-	return f != NULL && span_is(f->value, value) &&
-	    head_field(h, name, f) == NULL;
-}
-
 /* Whether an opening handshake is one at all (RFC 6455, 4.2.1). */
 static int
 ws_malformed(const struct head *h)
@@ -2598,9 +2619,10 @@ ws_judge(struct tunnel *t, const struct head *h, enum framing framing,
 	} else if (!field_only(h, "Sec-WebSocket-Version", "13")) {
 		v->status = 426;
 		v->text = "only version 13 is spoken";
-	} else if (protocol != NULL && *protocol == 'e' && !opt.reverse)
+	} else if (protocol != NULL && *protocol == 'e' && !opt.reverse) {
+		v->error = "error=http_request_denied";
 		v->text = "no exits are served here";
-	else
+	} else
 		v->status = 0;
 }
 
@@ -5141,11 +5163,12 @@ link_got(unsigned id, int fd)
 
 static struct {
 	int		 links;		/* that are asked for or parked */
+	int		 asking;	/* that are asked for */
 	int		 trouble;	/* the last one failed */
 	int		 delay;		/* ms until the next try */
 	struct timer	 timer;
 	char		 said[WHY_MAX + HOST_MAX];	/* of the trouble */
-} exits = { 0, 0, EXIT_DELAY_MS, { NULL, NULL, 0, NULL, NULL }, "" };
+} exits = { 0, 0, 0, EXIT_DELAY_MS, { NULL, NULL, 0, NULL, NULL }, "" };
 
 static const struct asker by_exit;
 
@@ -5159,11 +5182,12 @@ exit_fill(void *arg)
 	(void)arg;
 	while (last->next != NULL)
 		last = last->next;
-	while (exits.links < (exits.trouble ? 1 : PARKED_LINKS) &&
-	    exits.timer.next == NULL && tunnels_room()) {
+	while (exits.links < PARKED_LINKS && exits.timer.next == NULL &&
+	    !(exits.trouble && exits.asking > 0) && tunnels_room()) {
 		if ((t = tunnel_new(&by_exit)) == NULL)
 			return;
 		exits.links++;
+		exits.asking++;
 		tunnel_open(t, last->host, last->port, opt.hops, NULL);
 	}
 }
@@ -5215,6 +5239,7 @@ exit_park(struct tunnel *t)
 	t->at_exit = t->vouched = 1;
 	fd_peer(t->far.rfd, &t->client);
 	end_move(&t->near, &t->far, &request_steps, t);
+	exits.asking--;
 	exits.trouble = 0;
 	exit_fill(NULL);
 	if (t->near.in.len > 0)
@@ -5247,6 +5272,7 @@ exit_refused(struct tunnel *t)
 		say(f->who, "%s", what);
 	memcpy(exits.said, what, sizeof(what));
 	t->state = HEAD;		/* no line in the log */
+	exits.asking--;
 	exit_retry(rejected ? EXIT_REJECTED_MS : 0);
 	t->used = 1;
 	tunnel_close(t, "refused", 1);
@@ -5272,8 +5298,10 @@ exit_ended(struct tunnel *t, const char *why, int broken)
 	(void)broken;
 	if (t->used)
 		exit_fill(NULL);	/* there may be room again */
-	else
+	else {
+		exits.asking -= !t->at_exit;
 		exit_retry(0);
+	}
 }
 
 static const struct asker by_exit = {

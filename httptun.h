@@ -536,7 +536,8 @@ struct end {
 			 lost:1,	/* error came from sending */
 			 exact:1,	/* only look at what comes (-F) */
 			 deaf:1,	/* do not read while it has no peer */
-			 stays:1;	/* finish ends a message, not TCP */
+			 stays:1,	/* finish ends a message, not TCP */
+			 closed:1;
 	unsigned	 peeked;	/* bytes of in that were only looked at */
 };
 

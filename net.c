@@ -979,6 +979,7 @@ static int	ws_listens(const struct end *);
 static int	ws_settled(const struct end *);
 static int	ws_done(const struct end *);
 static unsigned char *ws_frame(struct end *, int, unsigned char *, size_t *);
+static void	ws_closed(struct end *);
 static void	ws_take(struct end *, size_t);
 static void	ws_hangup(struct end *);
 static void	ws_pong(struct end *);
@@ -999,7 +1000,7 @@ end_hungry(const struct end *e)
 		return ws_listens(e);
 	if (e->peer != NULL)
 		return e->peer->out.len == 0 && e->peer->error == 0 &&
-		    !e->peer->finish;
+		    (!e->peer->finish || e->ws != NULL);
 	return !e->deaf && e->in.len < INPUT_MAX;
 }
 
@@ -1086,6 +1087,8 @@ end_flush(struct end *e)
 		e->active = loop_now();
 	}
 	ws_pong(e);
+	if (e->error != 0 || e->closed)
+		return;
 	if (e->finish && !e->finished) {
 		e->finished = 1;
 		if (!e->stays && e->carrier->finish(e) == -1) {
@@ -1095,6 +1098,8 @@ end_flush(struct end *e)
 				end_lose(e, errno);
 			return;
 		}
+		if (e->error != 0 || e->closed)
+			return;
 	}
 	if (!end_check(e) && e->out.len == 0)
 		e->steps->sent(e->owner, e);
@@ -1178,7 +1183,7 @@ end_relay(struct end *e, size_t n)
 
 	if (e->codec != NULL &&
 	    (r = e->codec->decode(e->coding, p, n, &used, &over)) == -1) {
-		end_break(e, EPROTO);
+		end_break(e, EBADMSG);
 		return;
 	}
 	/* What is behind the message is its owner's. */
@@ -1192,6 +1197,8 @@ end_relay(struct end *e, size_t n)
 		*e->meter += n;
 	if (to->codec != NULL && n > 0)
 		p = to->codec->encode(to->coding, p, &n);
+	if (to->finish)			/* it wants no more */
+		n = 0;
 	if ((n == 0 || end_push(to, p, n) == 0) && over && e->peer == to)
 		e->steps->over(e->owner, e);
 }
@@ -1385,7 +1392,9 @@ end_join(struct end *from, struct end *to)
 		end_relay(from, n);
 	}
 	/* Unless its owner closed or parted them meanwhile. */
-	if (from->eof && from->peer == to)
+	if (from->peer == to && ws_done(from))
+		ws_closed(from);
+	else if (from->eof && from->peer == to)
 		end_eof(from);
 }
 
@@ -1437,6 +1446,7 @@ end_drop(struct end *e, int abrupt)
 {
 	if (e->carrier == NULL)
 		return;
+	e->closed = 1;
 	if (e->ws != NULL && e->rfd != -1)
 		abrupt = !ws_leave(e, abrupt ? WS_BROKEN : WS_NORMAL);
 	ws_free(e);
@@ -1581,7 +1591,8 @@ ws_part(struct end *e)
 {
 	struct websocket *w = e->ws;
 
-	timer_set(&w->pulse, (int64_t)LINGER_SECS * 1000, ws_late, e);
+	if (w->pulse.fn != ws_late)
+		timer_set(&w->pulse, (int64_t)LINGER_SECS * 1000, ws_late, e);
 	ws_close(e, WS_NORMAL);
 }
 
@@ -1646,6 +1657,9 @@ ws_closed(struct end *e)
 	struct websocket *w = e->ws;
 	unsigned code = w->ws.code;
 
+	/* What came before it is to be delivered first: end_join(). */
+	if (w->ending == WS_STAYS && e->peer == NULL)
+		return;
 	if (w->ending == WS_LEAVES ||
 	    (w->ending == WS_ENDS && w->ws.ended && e->finished &&
 	    code == WS_NORMAL) ||
@@ -1682,7 +1696,7 @@ ws_take(struct end *e, size_t n)
 
 	w->heard = loop_now();
 	w->pinged = 0;
-	if (w->deaf)
+	if (w->deaf || w->ws.closed)
 		return;
 	r = ws_decode(&w->ws, chunk, n);
 	if (r == -1) {
@@ -1730,16 +1744,19 @@ ws_beat(void *arg)
 		w->heard = loop_now();
 		w->pinged = 0;
 		rest = w->quiet / 2;
-		(void)ws_put(e, WS_PONG, "", 0);
+		if (e->out.len == 0 && !w->closing)
+			(void)ws_put(e, WS_PONG, "", 0);
 	} else if (w->pinged != 0) {
+		if (e->out.len > 0)	/* it has not left yet */
+			w->pinged = loop_now();
 		rest = w->pinged + w->grace - loop_now();
 		if (rest <= 0) {
 			end_break(e, ETIMEDOUT);
 			return;
 		}
 	} else if ((rest = w->heard + w->quiet - loop_now()) <= 0) {
-		end_ping(e);
 		rest = w->grace;
+		end_ping(e);
 	}
 	if (e->ws == w)
 		timer_set(&w->pulse, rest, ws_beat, e);

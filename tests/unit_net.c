@@ -829,7 +829,9 @@ test_tty_none(void **state)
 struct side {
 	struct end	 e;
 	int		 fd;
-	int		 input, sent, done, broken;
+	int		 input, over, sent, done, broken, failed;
+	int		 masks;		/* a WebSocket's client */
+	char		 why[80];
 };
 
 static struct side near, far;
@@ -840,7 +842,18 @@ on_input(void *owner, struct end *e)
 	struct side *s = owner;
 
 	assert_ptr_equal(e, &s->e);
+	assert_int_equal(s->broken, 0);
 	s->input++;
+}
+
+static void
+on_over(void *owner, struct end *e)
+{
+	struct side *s = owner;
+
+	assert_ptr_equal(e, &s->e);
+	assert_int_equal(s->broken, 0);
+	s->over++;
 }
 
 static void
@@ -858,6 +871,7 @@ on_done(void *owner, struct end *e)
 	struct side *s = owner;
 
 	assert_ptr_equal(e, &s->e);
+	assert_int_equal(s->broken, 0);
 	s->done++;
 }
 
@@ -1801,6 +1815,2497 @@ test_stdio_socket(void **state)
 	sides_close();
 }
 
+/* ---- WebSockets: the other side, by hand ------------------------------- */
+
+#define FIN	0x80
+
+/* What the other side of a WebSocket has read; at: how far it understood. */
+static struct {
+	unsigned char	 p[4 * CHUNK];
+	size_t		 at, n;
+	int		 error;		/* of the last read */
+} wire;
+
+struct frame {
+	unsigned	 opcode;
+	unsigned char	 key[4];
+	unsigned char	*p;
+	size_t		 n;
+};
+
+static void
+on_ws_broken(void *owner, struct end *e)
+{
+	struct side *s = owner;
+
+	assert_ptr_equal(e, &s->e);
+	s->broken++;
+	snprintf(s->why, sizeof(s->why), "%s", end_why(e));
+	end_reset(e);
+}
+
+/* As every owner does. */
+static void
+on_ws_done(void *owner, struct end *e)
+{
+	on_done(owner, e);
+	end_close(&near.e);
+	end_close(&far.e);
+}
+
+static const struct steps ws_steps = {
+	on_input, on_over, on_sent, on_ws_done, on_ws_broken
+};
+
+static void
+ws_on(struct side *s, const int *sv, int masks, enum ws_ending ending)
+{
+	side_on(s, sv);
+	s->e.steps = &ws_steps;
+	s->masks = masks;
+	assert_int_equal(end_websocket(&s->e, masks, ending), 0);
+}
+
+static void
+side_ws(struct side *s, int masks, enum ws_ending ending)
+{
+	int sv[2];
+
+	pair(sv, SOCK_STREAM);
+	ws_on(s, sv, masks, ending);
+}
+
+/* A WebSocket, linked with a plain connection; it is 1000. */
+static void
+ws_open(int masks, enum ws_ending ending)
+{
+	now = 1000;
+	side_ws(&near, masks, ending);
+	side_open(&far);
+	far.e.steps = &ws_steps;
+	end_link(&near.e, &far.e);
+}
+
+/*
+ * 'a': EAGAIN, 'h': half of it goes, 'r': a reset, 't': it timed out; behind
+ * the last all goes.
+ */
+static const char *sends;
+
+static ssize_t
+scripted_send(struct end *e, const void *p, size_t n)
+{
+	char c = *sends != '\0' ? *sends++ : '.';
+
+	if (c == '.' || c == 'h')
+		return tcp_send(e, p, c == 'h' ? n / 2 : n);
+	errno = c == 'a' ? EAGAIN : c == 'r' ? ECONNRESET : ETIMEDOUT;
+	return -1;
+}
+
+static const struct carrier scripted = {
+	"scripted", tcp_recv, scripted_send, ws_finish, 1
+};
+
+/* It is so late, and what is due by then is done. */
+static void
+clock_at(int64_t at)
+{
+	now = at;
+	timers_run();
+	loop_sweep();
+}
+
+/* Reads what is there, as far as there is room for it. */
+static void
+wire_read(int fd)
+{
+	ssize_t n = 0;
+
+	wire.n -= wire.at;
+	memmove(wire.p, wire.p + wire.at, wire.n);
+	wire.at = 0;
+	while (wire.n < sizeof(wire.p) && (n = read(fd, wire.p + wire.n,
+	    sizeof(wire.p) - wire.n)) > 0)
+		wire.n += (size_t)n;
+	wire.error = n == -1 ? errno : 0;
+}
+
+/* How long the head is; 0: it is not all there. */
+static size_t
+frame_head(struct frame *f, const unsigned char *p, size_t left)
+{
+	size_t head = 2, i;
+
+	if (left < 2)
+		return 0;
+	f->opcode = p[0] & 0x0f;
+	f->n = p[1] & 0x7f;
+	if (f->n > 125)
+		head = f->n == 126 ? 4 : 10;
+	if (left < head)
+		return 0;
+	if (head > 2)
+		for (f->n = 0, i = 2; i < head; i++)
+			f->n = f->n << 8 | p[i];
+	/* RFC 6455, 5.2: the shortest form. */
+	if ((head == 4 && f->n < 126) || (head == 10 && f->n < 65536))
+		fail_msg("%zu bytes in a head of %zu", f->n, head);
+	return head;
+}
+
+/* Takes the next frame that is whole off the wire.  0: there is none. */
+static int
+frame_next(struct frame *f, int masked)
+{
+	unsigned char *p = wire.p + wire.at;
+	size_t left = wire.n - wire.at, head = frame_head(f, p, left), i;
+
+	if (head == 0)
+		return 0;
+	if ((p[0] & 0xf0) != FIN || !(p[1] & 0x80) != !masked)
+		fail_msg("a frame that begins with %02x %02x", p[0], p[1]);
+	memset(f->key, 0, sizeof(f->key));
+	if (masked && left >= head + 4)
+		memcpy(f->key, p + head, 4);
+	if (masked)
+		head += 4;
+	if (left < head || left - head < f->n)
+		return 0;
+	f->p = p + head;
+	for (i = 0; i < f->n; i++)
+		f->p[i] ^= f->key[i % 4];
+	wire.at += head + f->n;
+	return 1;
+}
+
+/* Appends "opcode:payload". */
+static void
+frame_print(char *dst, size_t size, const struct frame *f)
+{
+	static const char *const names[16] = {
+		[WS_TEXT] = "text", [WS_BINARY] = "binary",
+		[WS_CLOSE] = "close", [WS_PING] = "ping", [WS_PONG] = "pong"
+	};
+	size_t n = strlen(dst);
+
+	if (names[f->opcode] == NULL)
+		fail_msg("a frame with opcode %u", f->opcode);
+	if (n > 0)
+		n += (size_t)snprintf(dst + n, size - n, " ");
+	if (f->opcode == WS_CLOSE && f->n >= 2)
+		snprintf(dst + n, size - n, "close:%u",
+		    (unsigned)f->p[0] << 8 | f->p[1]);
+	else
+		snprintf(dst + n, size - n, "%s:%.*s", names[f->opcode],
+		    (int)f->n, (const char *)f->p);
+}
+
+/* Exactly these frames have left the end, and no part of another. */
+static void
+says(const struct side *s, const char *want)
+{
+	char got[1024] = "";
+	struct frame f;
+
+	wire.at = wire.n = 0;
+	wire_read(s->fd);
+	while (frame_next(&f, s->masks))
+		frame_print(got, sizeof(got), &f);
+	if (strcmp(got, want) != 0)
+		fail_msg("'%s', not '%s'", got, want);
+	if (wire.at != wire.n)
+		fail_msg("%zu bytes behind '%s'", wire.n - wire.at, want);
+}
+
+/* The bytes of a frame that the other side sends; how many. */
+static size_t
+frame_make(unsigned char *dst, int masked, unsigned first, const void *p,
+    size_t n)
+{
+	static const unsigned char key[4] = { 0x37, 0xfa, 0x21, 0x3d };
+	size_t head = 2, i;
+
+	dst[0] = (unsigned char)first;
+	if (n < 126)
+		dst[1] = (unsigned char)n;
+	else {
+		assert_true(n < 65536);
+		dst[1] = 126;
+		dst[2] = (unsigned char)(n >> 8);
+		dst[3] = (unsigned char)n;
+		head = 4;
+	}
+	if (masked) {
+		dst[1] |= 0x80;
+		memcpy(dst + head, key, 4);
+		head += 4;
+	}
+	for (i = 0; i < n; i++)
+		dst[head + i] = ((const unsigned char *)p)[i] ^
+		    (unsigned char)(masked ? key[i % 4] : 0);
+	return head + n;
+}
+
+static void
+put_n(int fd, const void *p, size_t n)
+{
+	ok(write(fd, p, n) == (ssize_t)n, "write");
+}
+
+/* The other side sends one frame, the first byte of which is given. */
+static void
+say(const struct side *s, unsigned first, const char *text)
+{
+	unsigned char frame[512];
+
+	put_n(s->fd, frame, frame_make(frame, !s->masks, first, text,
+	    strlen(text)));
+}
+
+static void
+say_close(const struct side *s, unsigned code)
+{
+	unsigned char frame[16], p[2];
+
+	p[0] = (unsigned char)(code >> 8);
+	p[1] = (unsigned char)code;
+	put_n(s->fd, frame, frame_make(frame, !s->masks, FIN | WS_CLOSE, p,
+	    code == WS_NO_CODE ? 0 : 2));
+}
+
+/* It sends a frame of so many bytes of the pattern. */
+static void
+say_pattern(const struct side *s, size_t n)
+{
+	static unsigned char p[CHUNK], frame[CHUNK + WS_HEAD_MAX];
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		p[i] = (unsigned char)pattern(i);
+	put_n(s->fd, frame, frame_make(frame, !s->masks, FIN | WS_BINARY, p,
+	    n));
+}
+
+/*
+ * Reads frames: the data are the pattern from *at on, the others are
+ * appended to text, each with how much data had come before it.
+ */
+static void
+frames_drain(const struct side *s, uint64_t *at, char *text, size_t size)
+{
+	struct frame f;
+	size_t i, n;
+
+	wire_read(s->fd);
+	while (frame_next(&f, s->masks)) {
+		if (f.opcode != WS_BINARY) {
+			frame_print(text, size, &f);
+			n = strlen(text);
+			snprintf(text + n, size - n, "@%llu",
+			    (unsigned long long)*at);
+			continue;
+		}
+		assert_true(f.n > 0 && f.n <= CHUNK);
+		for (i = 0; i < f.n; i++, ++*at)
+			if (f.p[i] != pattern(*at))
+				fail_msg("byte %llu is wrong",
+				    (unsigned long long)*at);
+	}
+}
+
+/* The far side sends until the near end takes no more. */
+static void
+stuff(uint64_t *sent)
+{
+	int i;
+
+	wire.at = wire.n = 0;
+	small_buffer(near.e.wfd);
+	for (i = 0; pour(far.fd, sent) > 0 || end_hungry(&far.e); i++) {
+		if (i == 1000)
+			fail_msg("%llu bytes, and no stall",
+			    (unsigned long long)*sent);
+		assert_int_equal(end_hungry(&far.e), near.e.out.len == 0);
+		turn(0);
+		assert_true(near.e.out.len <= CHUNK + WS_HEAD_MAX);
+	}
+	assert_true(near.e.out.len > 0);
+}
+
+/* And reads all of that again. */
+static void
+unstuff(uint64_t sent, uint64_t *arrived, char *text, size_t size)
+{
+	int i;
+
+	for (i = 0; *arrived < sent || near.e.out.len > 0; i++) {
+		if (i == 10000)
+			fail_msg("%llu of %llu bytes arrive",
+			    (unsigned long long)*arrived,
+			    (unsigned long long)sent);
+		frames_drain(&near, arrived, text, size);
+		turn(0);
+	}
+	settle();
+	frames_drain(&near, arrived, text, size);
+	if (wire.at != wire.n)
+		fail_msg("%zu bytes of a frame", wire.n - wire.at);
+}
+
+/* One frame goes to the far side, which does not read. */
+static size_t
+block_far(void)
+{
+	small_buffer(far.e.wfd);
+	say_pattern(&near, 60000);
+	settle();
+	assert_true(far.e.out.len > 0);
+	assert_int_equal(end_hungry(&near.e), 0);
+	return 60000;
+}
+
+static void
+unblock_far(size_t n)
+{
+	uint64_t arrived = 0;
+	int i;
+
+	for (i = 0; arrived < n; i++) {
+		if (i == 1000)
+			fail_msg("%llu of %zu bytes arrive",
+			    (unsigned long long)arrived, n);
+		drain(far.fd, &arrived);
+		settle();
+	}
+}
+
+/* So many tunnels have ended in order, and none broke. */
+static void
+done(int n)
+{
+	if (near.done + far.done != n || near.broken + far.broken > 0)
+		fail_msg("done %d, not %d, broken %d (%s%s)",
+		    near.done + far.done, n, near.broken + far.broken,
+		    near.why, far.why);
+}
+
+/* The near end broke so, and that is what its other side got to hear. */
+static void
+broke(int error, const char *why, const char *said)
+{
+	if (near.broken != 1 || near.done + far.done > 0)
+		fail_msg("broken %d, done %d, and not: %s", near.broken,
+		    near.done + far.done, why);
+	assert_string_equal(near.why, why);
+	assert_int_equal(near.e.error, error);
+	says(&near, said);
+	get_end(near.fd);
+}
+
+/* ---- WebSockets: frames ------------------------------------------------ */
+
+static void
+frames_flow(int masks)
+{
+	ws_open(masks, WS_ENDS);
+	says(&near, "");
+	say(&near, FIN | WS_BINARY, "up");
+	put(far.fd, "down!");
+	settle();
+	get(far.fd, "up");
+	says(&near, "binary:down!");
+	/* Fragments, and an empty frame, with a Ping among them. */
+	say(&near, WS_BINARY, "a");
+	say(&near, FIN | WS_PING, "?");
+	say(&near, WS_CONTINUATION, "b");
+	say(&near, FIN | WS_CONTINUATION, "");
+	say(&near, FIN | WS_BINARY, "c");
+	settle();
+	get(far.fd, "abc");
+	says(&near, "pong:?");
+	/* Payload is what counts. */
+	assert_int_equal(near.e.got, 5);
+	assert_int_equal(far.e.got, 5);
+	assert_null(near.e.in.p);
+	assert_null(near.e.out.p);
+	told(&near, 0, 0, 0);
+	told(&far, 0, 0, 0);
+	sides_close();
+}
+
+static void
+test_ws_flow(void **state)
+{
+	(void)state;
+	frames_flow(0);
+	frames_flow(1);
+}
+
+/* Every byte comes alone. */
+static void
+test_ws_bytes(void **state)
+{
+	unsigned char bytes[300];
+	char text[201];
+	size_t n, i;
+
+	(void)state;
+	memset(text, 'x', 200);
+	text[200] = '\0';
+	ws_open(0, WS_ENDS);
+	n = frame_make(bytes, 1, FIN | WS_BINARY, text, 200);
+	n += frame_make(bytes + n, 1, FIN | WS_PING, "p", 1);
+	n += frame_make(bytes + n, 1, FIN | WS_TEXT, "end", 3);
+	for (i = 0; i < n; i++) {
+		put_n(near.fd, bytes + i, 1);
+		settle();
+		assert_int_equal(near.e.eof, i == n - 1);
+	}
+	get(far.fd, text);
+	get_end(far.fd);
+	says(&near, "pong:p");
+	sides_close();
+}
+
+/* RFC 6455, 5.3: a client's frames are masked, each with a key of its own. */
+static void
+test_ws_masks(void **state)
+{
+	unsigned char keys[12][4];
+	struct frame f;
+	int i, k, n = 0;
+
+	(void)state;
+	ws_open(1, WS_ENDS);
+	for (i = 0; i < 8; i++) {
+		put(far.fd, "the same");
+		settle();
+	}
+	end_send(&near.e, "the same", 8);
+	end_ping(&near.e);
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	wire.at = wire.n = 0;
+	wire_read(near.fd);
+	while (frame_next(&f, 1)) {
+		assert_true(n < 12);
+		memcpy(keys[n++], f.key, 4);
+		if (f.opcode == WS_BINARY)
+			assert_true(f.n == 8 &&
+			    memcmp(f.p, "the same", 8) == 0);
+		else if (f.opcode == WS_TEXT)
+			assert_memory_equal(f.p, "end", 3);
+	}
+	assert_int_equal(n, 11);
+	for (i = 0; i < n; i++)
+		for (k = 0; k < i; k++)
+			assert_memory_not_equal(keys[i], keys[k], 4);
+	sides_close();
+}
+
+/* Every form of a length, and what is too long for a frame is two. */
+static void
+test_ws_lengths(void **state)
+{
+	static const size_t lengths[] = {
+		1, 125, 126, 65535, 65536, 65537, 70000
+	};
+	static unsigned char p[70000];
+	uint64_t arrived = 0;
+	char text[64];
+	size_t i, k;
+
+	(void)state;
+	for (i = 0; i < 2 * COUNT(lengths); i++) {
+		now = 1000;
+		side_ws(&near, i % 2, WS_ENDS);
+		for (k = 0; k < lengths[i / 2]; k++)
+			p[k] = (unsigned char)pattern(k);
+		end_send(&near.e, p, lengths[i / 2]);
+		text[0] = '\0';
+		arrived = 0;
+		wire.at = wire.n = 0;
+		frames_drain(&near, &arrived, text, sizeof(text));
+		assert_int_equal(arrived, lengths[i / 2]);
+		assert_true(wire.at == wire.n && near.e.out.len == 0);
+		assert_string_equal(text, "");
+		/* The caller's bytes are its own. */
+		for (k = 0; k < lengths[i / 2]; k++)
+			assert_int_equal(p[k], pattern(k));
+		side_close(&near);
+	}
+}
+
+/* ---- WebSockets: silence ----------------------------------------------- */
+
+static void
+silence(int masks)
+{
+	ws_open(masks, WS_ENDS);
+	end_pulse(&near.e, 20, 30);
+	assert_int_equal(end_alive(&near.e), 1);
+	clock_at(1019);
+	says(&near, "");
+	clock_at(1020);
+	says(&near, "ping:");
+	assert_int_equal(end_alive(&near.e), 0);
+	clock_at(1049);
+	settle();
+	says(&near, "");
+	told(&near, 0, 0, 0);
+	clock_at(1050);
+	broke(ETIMEDOUT, "no answer to a Ping", "close:1011");
+	told(&far, 0, 0, 0);
+	sides_close();
+}
+
+static void
+test_ws_silence(void **state)
+{
+	(void)state;
+	silence(0);
+	silence(1);
+}
+
+/* Any byte is life, an answer to the Ping or not. */
+static void
+test_ws_life(void **state)
+{
+	static const struct { const char *bytes; const char *says; } rows[] = {
+		{ "\x8a\x80" "mask", "" },	/* a Pong */
+		{ "\x89\x81" "mask" "\x0c", "pong:a" },
+		{ "\x82\x81" "mask" "\x0c", "" },
+		{ "\x82", "" }, { "\x81\x83" "mask", "" },
+		{ "\x82\x85" "mask" "\x0c", "" },
+		{ "\x81\x83" "mask" "\x08\x0f\x17", "" },	/* "end" */
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		ws_open(0, WS_ENDS);
+		end_pulse(&near.e, 20, 20);
+		clock_at(1020);
+		says(&near, "ping:");
+		now = 1039;
+		put(near.fd, rows[i].bytes);
+		settle();
+		says(&near, rows[i].says);
+		assert_int_equal(end_heard(&near.e), 1039);
+		clock_at(1040);
+		clock_at(1058);
+		says(&near, "");
+		clock_at(1059);
+		says(&near, "ping:");
+		clock_at(1078);
+		told(&near, 0, 0, 0);
+		clock_at(1079);
+		told(&near, 0, 0, 1);
+		sides_close();
+	}
+}
+
+/* What comes before the quiet is over puts the Ping off; what leaves, not. */
+static void
+test_ws_quiet(void **state)
+{
+	(void)state;
+	ws_open(0, WS_ENDS);
+	end_pulse(&near.e, 20, 20);
+	now = 1015;
+	put(far.fd, "down");
+	settle();
+	says(&near, "binary:down");
+	now = 1018;
+	say(&near, FIN | WS_BINARY, "up");
+	settle();
+	clock_at(1020);
+	clock_at(1037);
+	says(&near, "");
+	now = 1037;
+	put(far.fd, "down");
+	settle();
+	says(&near, "binary:down");
+	clock_at(1038);
+	says(&near, "ping:");
+	sides_close();
+}
+
+/* Asked when its owner wants to know, and the owner is told of the answer. */
+static void
+test_ws_ping(void **state)
+{
+	(void)state;
+	now = 1000;
+	side_ws(&near, 0, WS_ENDS);
+	end_pulse(&near.e, 500, 20);
+	now = 1100;
+	assert_int_equal(end_heard(&near.e), 1000);
+	end_ping(&near.e);
+	says(&near, "ping:");
+	now = 1110;
+	end_ping(&near.e);			/* one is open */
+	says(&near, "");
+	clock_at(1119);
+	told(&near, 0, 0, 0);
+	assert_int_equal(end_alive(&near.e), 0);
+	say(&near, FIN | WS_PONG, "");
+	settle();
+	told(&near, 1, 0, 0);
+	assert_int_equal(end_alive(&near.e), 1);
+	assert_int_equal(end_heard(&near.e), 1119);
+	say(&near, FIN | WS_PONG, "unasked");
+	settle();
+	told(&near, 1, 0, 0);
+	clock_at(1618);
+	says(&near, "");
+	clock_at(1619);
+	says(&near, "ping:");
+	now = 1630;
+	end_ping(&near.e);			/* its time is not put off */
+	clock_at(1639);
+	told(&near, 1, 0, 1);
+	assert_int_equal(near.e.error, ETIMEDOUT);
+	side_close(&near);
+	now = 1000;
+	side_ws(&near, 0, WS_ENDS);
+	end_pulse(&near.e, 500, 20);
+	end_ping(&near.e);
+	clock_at(1019);
+	told(&near, 0, 0, 0);
+	clock_at(1020);
+	told(&near, 0, 0, 1);
+	side_close(&near);
+}
+
+/* A pulse of the owner's own begins when it says so. */
+static void
+test_ws_pulse(void **state)
+{
+	(void)state;
+	now = 1000;
+	side_ws(&near, 0, WS_ENDS);
+	clock_at(1000 + WS_QUIET_MS - 1);
+	says(&near, "");
+	clock_at(1000 + WS_QUIET_MS);
+	says(&near, "ping:");
+	say(&near, FIN | WS_PONG, "");
+	settle();
+	end_pulse(&near.e, 100, 20);
+	clock_at(1100 + WS_QUIET_MS);
+	says(&near, "ping:");
+	clock_at(1120 + WS_QUIET_MS);
+	told(&near, 1, 0, 1);
+	side_close(&near);
+}
+
+/* What is not yet asked for, or is on the way, is no idle WebSocket. */
+static void
+test_ws_alive(void **state)
+{
+	static const struct { const char *bytes; int alive; } rows[] = {
+		{ "", 1 }, { "\x8a\x80" "mask", 1 }, { "\x89\x80" "mask", 1 },
+		{ "\x82\x80" "mask", 1 },
+		{ "\x82", 0 }, { "\x8a\x80" "mas", 0 },
+		{ "\x02\x80" "mask", 0 },		/* more is to come */
+		{ "\x82\x81" "mask" "\x0c", 0 },
+		{ "\x81\x83" "mask" "\x08\x0f\x17", 0 },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		now = 1000;
+		side_ws(&near, 0, WS_ENDS);
+		put(near.fd, rows[i].bytes);
+		settle();
+		if (end_alive(&near.e) != rows[i].alive)
+			fail_msg("row %zu: %d", i, end_alive(&near.e));
+		side_close(&near);
+	}
+	side_ws(&near, 0, WS_ENDS);
+	assert_int_equal(buf_put(&near.e.out, "x", 1), 0);
+	assert_int_equal(end_alive(&near.e), 0);
+	buf_take(&near.e.out, 1);
+	near.e.error = EPIPE;
+	assert_int_equal(end_alive(&near.e), 0);
+	side_close(&near);
+}
+
+/*
+ * While it does not read no answer could be heard: it says that it lives
+ * (5.5.3), and counts anew when it reads again.
+ */
+static void
+stalled_clock(int masks)
+{
+	size_t n;
+	int i;
+
+	ws_open(masks, WS_ENDS);
+	end_pulse(&near.e, 20, 20);
+	now = 1004;
+	n = block_far();
+	clock_at(1013);
+	says(&near, "");
+	for (i = 0; i < 10; i++) {
+		clock_at(1014 + 10 * i);
+		says(&near, "pong:");
+		clock_at(1023 + 10 * i);
+		says(&near, "");
+	}
+	clock_at(1114);
+	says(&near, "pong:");
+	unblock_far(n);
+	clock_at(1133);
+	says(&near, "");
+	clock_at(1134);
+	says(&near, "ping:");
+	clock_at(1153);
+	told(&near, 0, 0, 0);
+	clock_at(1154);
+	broke(ETIMEDOUT, "no answer to a Ping", "close:1011");
+	sides_close();
+}
+
+static void
+test_ws_stalled_clock(void **state)
+{
+	(void)state;
+	stalled_clock(0);
+	stalled_clock(1);
+}
+
+/* A stall that is short costs no Pong, and no Ping before its time. */
+static void
+test_ws_stalled_short(void **state)
+{
+	size_t n;
+
+	(void)state;
+	ws_open(0, WS_ENDS);
+	end_pulse(&near.e, 20, 20);
+	now = 1018;
+	n = block_far();
+	clock_at(1019);
+	unblock_far(n);
+	clock_at(1037);
+	says(&near, "");
+	clock_at(1038);
+	says(&near, "ping:");
+	/* What stalls it was heard: the Ping is answered. */
+	now = 1057;
+	n = block_far();
+	clock_at(1058);
+	clock_at(1066);
+	told(&near, 0, 0, 0);
+	unblock_far(n);
+	clock_at(1076);
+	told(&near, 0, 0, 0);
+	says(&near, "pong:");
+	sides_close();
+}
+
+/* An end that nobody takes anything from yet does not read either. */
+static void
+test_ws_stalled_unlinked(void **state)
+{
+	uint64_t none = 0;
+	char text[512] = "";
+	int i;
+
+	(void)state;
+	now = 1000;
+	side_ws(&near, 0, WS_ENDS);
+	end_pulse(&near.e, 20, 20);
+	say_pattern(&near, INPUT_MAX + 1000);
+	settle();
+	assert_int_equal(end_hungry(&near.e), 0);
+	assert_int_equal(near.e.in.len, INPUT_MAX);
+	for (i = 1; i < 100; i++)
+		clock_at(1000 + i);
+	told(&near, near.input, 0, 0);
+	wire.at = wire.n = 0;
+	frames_drain(&near, &none, text, sizeof(text));
+	assert_non_null(strstr(text, "pong:"));
+	assert_null(strstr(text, "ping:"));
+	buf_take(&near.e.in, INPUT_MAX);
+	settle();
+	assert_int_equal(near.e.in.len, 1000);
+	side_close(&near);
+}
+
+/* Neither side reads: of what has to be said once, one waits, not hundreds. */
+static void
+test_ws_stalled_both(void **state)
+{
+	uint64_t sent = 0, arrived = 0;
+	char text[256] = "";
+	unsigned owed;
+	size_t n;
+	int i;
+
+	(void)state;
+	ws_open(0, WS_ENDS);
+	end_pulse(&near.e, 20, 20);
+	stuff(&sent);
+	n = block_far();
+	owed = near.e.out.len;
+	for (i = 1; i <= 100; i++)
+		clock_at(1000 + 10 * i);
+	told(&near, 0, 0, 0);
+	if (near.e.out.len > owed + 2)
+		fail_msg("%u bytes wait, %u before", near.e.out.len, owed);
+	unstuff(sent, &arrived, text, sizeof(text));
+	unblock_far(n);
+	told(&near, 0, 0, 0);
+	sides_close();
+}
+
+/* The time for an answer begins when the Ping has left. */
+static void
+test_ws_ping_owed(void **state)
+{
+	uint64_t sent = 0, arrived = 0;
+	char text[64] = "";
+
+	(void)state;
+	ws_open(0, WS_ENDS);
+	end_pulse(&near.e, 20, 20);
+	stuff(&sent);
+	clock_at(1020);
+	clock_at(1039);
+	clock_at(1040);
+	told(&near, 0, 0, 0);
+	clock_at(1060);
+	told(&near, 0, 0, 0);
+	unstuff(sent, &arrived, text, sizeof(text));
+	assert_int_equal(strncmp(text, "ping:", 5), 0);
+	clock_at(1079);
+	told(&near, 0, 0, 0);
+	clock_at(1080);
+	clock_at(1100);
+	told(&near, 0, 0, 1);
+	sides_close();
+}
+
+/* ---- WebSockets: Pongs ------------------------------------------------- */
+
+/* Several Pings while a frame is leaving: the last is answered behind it. */
+static void
+pong_waits(int masks)
+{
+	uint64_t sent = 0, arrived = 0, got;
+	char text[64] = "", want[64];
+
+	ws_open(masks, WS_ENDS);
+	stuff(&sent);
+	got = far.e.got;
+	say(&near, FIN | WS_PING, "first");
+	settle();
+	say(&near, FIN | WS_PING, "");
+	say(&near, FIN | WS_PING, "last");
+	say(&near, FIN | WS_BINARY, "data");
+	settle();
+	get(far.fd, "data");
+	assert_int_equal(far.e.got, got);
+	unstuff(sent, &arrived, text, sizeof(text));
+	assert_int_equal(arrived, sent);
+	assert_true(got < sent);
+	snprintf(want, sizeof(want), "pong:last@%llu",
+	    (unsigned long long)got);
+	assert_string_equal(text, want);
+	sides_close();
+}
+
+static void
+test_ws_pong_waits(void **state)
+{
+	(void)state;
+	pong_waits(0);
+	pong_waits(1);
+}
+
+static void
+test_ws_pong(void **state)
+{
+	char text[WS_CONTROL_MAX + 1], want[WS_CONTROL_MAX + 6];
+
+	(void)state;
+	memset(text, 'p', WS_CONTROL_MAX);
+	text[WS_CONTROL_MAX] = '\0';
+	snprintf(want, sizeof(want), "pong:%s", text);
+	now = 1000;
+	side_ws(&near, 0, WS_ENDS);
+	say(&near, FIN | WS_PING, text);
+	settle();
+	says(&near, want);
+	say(&near, FIN | WS_PING, "");
+	settle();
+	says(&near, "pong:");
+	/* Two that come at once are answered by one (5.5.3). */
+	say(&near, FIN | WS_PING, "1");
+	say(&near, FIN | WS_PING, "2");
+	settle();
+	says(&near, "pong:2");
+	told(&near, 0, 0, 0);
+	side_close(&near);
+	/* Behind its own `end' and the other's they go on, behind Close not. */
+	ws_open(0, WS_ENDS);
+	say(&near, FIN | WS_TEXT, "end");
+	say(&near, FIN | WS_PING, "a");
+	settle();
+	says(&near, "pong:a");
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	says(&near, "text:end close:1000");
+	say(&near, FIN | WS_PING, "b");
+	settle();
+	says(&near, "");
+	sides_close();
+	ws_open(0, WS_ENDS);
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	say(&near, FIN | WS_PING, "c");
+	settle();
+	says(&near, "text:end pong:c");
+	sides_close();
+}
+
+/* ---- WebSockets: how a direction's end is said ------------------------- */
+
+/* Both sides have said Close: the server ends TCP, the client waits for it. */
+static void
+closed(int masks)
+{
+	done(!masks);
+	if (masks) {
+		assert_int_equal(shutdown(near.fd, SHUT_WR), 0);
+		settle();
+		done(1);
+	}
+	says(&near, "");
+	get_end(near.fd);
+	sides_close();
+}
+
+static void
+ends_theirs(int masks)
+{
+	ws_open(masks, WS_ENDS);
+	say(&near, FIN | WS_BINARY, "last words");
+	say(&near, FIN | WS_TEXT, "end");
+	settle();
+	get(far.fd, "last words");
+	get_end(far.fd);
+	says(&near, "");
+	put(far.fd, "one");
+	settle();
+	put(far.fd, "two");
+	settle();
+	says(&near, "binary:one binary:two");
+	put(far.fd, "last");
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	/* Who has said and heard it says Close at once. */
+	says(&near, "binary:last text:end close:1000");
+	done(0);
+	say_close(&near, WS_NORMAL);
+	settle();
+	closed(masks);
+}
+
+static void
+ends_ours(int masks)
+{
+	ws_open(masks, WS_ENDS);
+	put(far.fd, "last words");
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	says(&near, "binary:last words text:end");
+	assert_int_equal(turn(0), 0);
+	say(&near, FIN | WS_BINARY, "one");
+	settle();
+	get(far.fd, "one");
+	/* In fragments, with a Ping between them. */
+	say(&near, WS_TEXT, "e");
+	say(&near, FIN | WS_PING, "");
+	say(&near, FIN | WS_CONTINUATION, "nd");
+	settle();
+	get_end(far.fd);
+	says(&near, "pong: close:1000");
+	done(0);
+	say_close(&near, WS_NORMAL);
+	settle();
+	closed(masks);
+}
+
+/* Both say it before they hear of the other's; what each says is asked for. */
+static void
+ends_crossing(int masks, int close_too)
+{
+	ws_open(masks, WS_ENDS);
+	shutdown(far.fd, SHUT_WR);
+	if (close_too)
+		settle();
+	say(&near, FIN | WS_TEXT, "end");
+	if (close_too)
+		say_close(&near, WS_NORMAL);
+	settle();
+	get_end(far.fd);
+	says(&near, "text:end close:1000");
+	if (!close_too) {
+		done(0);
+		say_close(&near, WS_NORMAL);
+		settle();
+	}
+	closed(masks);
+}
+
+static void
+test_ws_ends(void **state)
+{
+	int masks;
+
+	(void)state;
+	for (masks = 0; masks <= 1; masks++) {
+		ends_theirs(masks);
+		ends_ours(masks);
+		ends_crossing(masks, 0);
+		ends_crossing(masks, 1);
+	}
+}
+
+/* The end of TCP comes with the other side's Close. */
+static void
+test_ws_ends_tcp(void **state)
+{
+	int masks;
+
+	(void)state;
+	for (masks = 0; masks <= 1; masks++) {
+		ws_open(masks, WS_ENDS);
+		shutdown(far.fd, SHUT_WR);
+		settle();
+		say(&near, FIN | WS_TEXT, "end");
+		say_close(&near, WS_NORMAL);
+		shutdown(near.fd, SHUT_WR);
+		settle();
+		done(1);
+		says(&near, "text:end close:1000");
+		sides_close();
+	}
+}
+
+/* The target takes its time: what it owes is delivered before all ends. */
+static void
+ends_owed(int masks)
+{
+	size_t n;
+
+	ws_open(masks, WS_ENDS);
+	n = block_far();
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	says(&near, "text:end");
+	say(&near, FIN | WS_TEXT, "end");
+	say_close(&near, WS_NORMAL);
+	shutdown(near.fd, SHUT_WR);
+	settle();
+	done(0);
+	clock_at(1000 + LINGER_SECS * 1000);
+	done(0);
+	unblock_far(n);
+	get_end(far.fd);
+	done(1);
+	says(&near, "close:1000");
+	get_end(near.fd);
+	sides_close();
+}
+
+static void
+test_ws_ends_owed(void **state)
+{
+	uint64_t sent = 0, arrived = 0;
+	char text[64] = "", want[64];
+
+	(void)state;
+	ends_owed(0);
+	ends_owed(1);
+	/* And ours comes behind all data. */
+	ws_open(0, WS_ENDS);
+	say(&near, FIN | WS_TEXT, "end");
+	settle();
+	stuff(&sent);
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	unstuff(sent, &arrived, text, sizeof(text));
+	snprintf(want, sizeof(want), "text:end@%llu close:1000@%llu",
+	    (unsigned long long)sent, (unsigned long long)sent);
+	assert_string_equal(text, want);
+	done(0);
+	say_close(&near, WS_NORMAL);
+	settle();
+	closed(0);
+}
+
+/* Both are agreed, and nothing more comes: two seconds, and no more. */
+static void
+lingers(int masks, int close_came)
+{
+	const int64_t due = 1000 + LINGER_SECS * 1000;
+
+	ws_open(masks, WS_ENDS);
+	shutdown(far.fd, SHUT_WR);
+	say(&near, FIN | WS_TEXT, "end");
+	if (close_came)
+		settle();
+	if (close_came)
+		say_close(&near, WS_NORMAL);
+	settle();
+	says(&near, "text:end close:1000");
+	clock_at(due - 1);
+	done(0);
+	says(&near, "");
+	clock_at(due);
+	done(1);
+	says(&near, "");		/* once is enough */
+	get_end(near.fd);
+	sides_close();
+}
+
+static void
+test_ws_linger(void **state)
+{
+	(void)state;
+	lingers(0, 0);
+	lingers(1, 0);
+	lingers(1, 1);
+}
+
+/* What comes behind a Close means nothing, and puts nothing off. */
+static void
+test_ws_linger_noise(void **state)
+{
+	int i;
+
+	(void)state;
+	ws_open(1, WS_ENDS);
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	say(&near, FIN | WS_TEXT, "end");
+	say_close(&near, WS_NORMAL);
+	settle();
+	for (i = 1; i < 4; i++) {
+		clock_at(1000 + 500 * i);
+		put(near.fd, "noise");
+		say_close(&near, WS_BROKEN);
+		settle();
+		done(0);
+	}
+	clock_at(1000 + LINGER_SECS * 1000);
+	done(1);
+	says(&near, "text:end close:1000");
+	sides_close();
+}
+
+/* Without `end': ours is a Close, and what still comes is delivered. */
+static void
+closes_ours(int masks, unsigned code)
+{
+	ws_open(masks, WS_CLOSES);
+	put(far.fd, "last words");
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	says(&near, "binary:last words close:1000");
+	clock_at(1000 + LINGER_SECS * 1000);
+	done(0);
+	say(&near, FIN | WS_BINARY, "one");
+	settle();
+	say(&near, FIN | WS_TEXT, "end");	/* text is data */
+	settle();
+	say(&near, WS_TEXT, "tw");
+	say(&near, FIN | WS_CONTINUATION, "o");
+	settle();
+	get(far.fd, "oneendtwo");
+	say_close(&near, code);
+	settle();
+	get_end(far.fd);
+	says(&near, "");
+	closed(masks);
+}
+
+static void
+closes_theirs(int masks, unsigned code)
+{
+	ws_open(masks, WS_CLOSES);
+	say(&near, FIN | WS_BINARY, "last");
+	say_close(&near, code);
+	settle();
+	get(far.fd, "last");
+	get_end(far.fd);
+	says(&near, "close:1000");
+	/* Nobody takes what the far side says now. */
+	if (masks) {
+		put(far.fd, "too late");
+		settle();
+		says(&near, "");
+	}
+	closed(masks);
+}
+
+static void
+test_ws_closes(void **state)
+{
+	int masks;
+
+	(void)state;
+	for (masks = 0; masks <= 1; masks++) {
+		closes_ours(masks, WS_NORMAL);
+		closes_ours(masks, WS_NO_CODE);
+		closes_theirs(masks, WS_NORMAL);
+		closes_theirs(masks, WS_NO_CODE);
+	}
+}
+
+/* Their Close while ours owes: all of it leaves, however long that takes. */
+static void
+closes_owed(int masks)
+{
+	uint64_t sent = 0, arrived = 0, got;
+	char text[64] = "", want[64];
+
+	ws_open(masks, WS_CLOSES);
+	stuff(&sent);
+	got = far.e.got;
+	say_close(&near, WS_NORMAL);
+	settle();
+	get_end(far.fd);
+	clock_at(1000 + LINGER_SECS * 1000);
+	clock_at(1000 + LINGER_SECS * 2000);
+	done(0);
+	unstuff(got, &arrived, text, sizeof(text));
+	snprintf(want, sizeof(want), "close:1000@%llu",
+	    (unsigned long long)got);
+	assert_string_equal(text, want);
+	closed(masks);
+}
+
+static void
+test_ws_closes_owed(void **state)
+{
+	(void)state;
+	closes_owed(0);
+	closes_owed(1);
+}
+
+/* Behind our Close nothing leaves, however slow the reader of theirs is. */
+static void
+test_ws_closes_stalled(void **state)
+{
+	size_t n;
+
+	(void)state;
+	ws_open(0, WS_CLOSES);
+	end_pulse(&near.e, 20, 20);
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	says(&near, "close:1000");
+	n = block_far();
+	clock_at(1010);
+	clock_at(1020);
+	clock_at(1100);
+	says(&near, "");
+	unblock_far(n);
+	clock_at(1200);
+	says(&near, "");
+	say_close(&near, WS_NORMAL);
+	settle();
+	closed(0);
+}
+
+/* Any other code, or no Close at all, is a loss. */
+static void
+test_ws_closes_broken(void **state)
+{
+	static const unsigned codes[] = { 1001, 1002, 1011, 3000, 4999 };
+	char why[64];
+	size_t i;
+	int ours;
+
+	(void)state;
+	for (i = 0; i < 4 * (COUNT(codes) + 1); i++) {
+		ours = i & 2;
+		ws_open(i & 1, WS_CLOSES);
+		if (ours) {
+			shutdown(far.fd, SHUT_WR);
+			settle();
+			says(&near, "close:1000");
+		}
+		if (i / 4 < COUNT(codes)) {
+			say_close(&near, codes[i / 4]);
+			snprintf(why, sizeof(why),
+			    "the WebSocket was closed (%u)", codes[i / 4]);
+		} else {
+			shutdown(near.fd, SHUT_WR);
+			strcpy(why, "the WebSocket ended without a Close");
+		}
+		settle();
+		get(far.fd, "");
+		broke(ECONNABORTED, why, ours ? "" : "close:1011");
+		sides_close();
+	}
+}
+
+/* The plain bridge: the end of stdin is not said at all. */
+static void
+stays(unsigned code, int end)
+{
+	ws_open(1, WS_STAYS);
+	put(far.fd, "last words");
+	if (end)
+		shutdown(far.fd, SHUT_WR);
+	settle();
+	says(&near, "binary:last words");
+	clock_at(1000 + LINGER_SECS * 1000);
+	say(&near, FIN | WS_TEXT, "an");
+	say(&near, FIN | WS_BINARY, "swer");
+	settle();
+	get(far.fd, "answer");
+	done(0);
+	say_close(&near, code);
+	settle();
+	says(&near, "close:1000");
+	get_end(far.fd);
+	closed(1);
+}
+
+static void
+test_ws_stays(void **state)
+{
+	(void)state;
+	stays(WS_NORMAL, 0);
+	stays(WS_NORMAL, 1);
+	stays(WS_NO_CODE, 0);
+	stays(WS_NO_CODE, 1);
+	ws_open(1, WS_STAYS);
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	/* It is asked all the same whether it is there. */
+	clock_at(1000 + WS_QUIET_MS);
+	says(&near, "ping:");
+	say_close(&near, 1001);
+	settle();
+	broke(ECONNABORTED, "the WebSocket was closed (1001)", "close:1011");
+	sides_close();
+}
+
+static void
+leaves(int masks, enum ws_ending ending, unsigned code)
+{
+	now = 1000;
+	side_ws(&near, masks, ending);
+	end_send(&near.e, "refused", 7);
+	end_leave(&near.e);
+	says(&near, "binary:refused close:1000");
+	say(&near, FIN | WS_BINARY, "more");
+	settle();
+	assert_int_equal(near.e.in.len, 4);
+	told(&near, 1, 0, 0);
+	assert_int_equal(near.e.eof, 0);
+	if (code == 0)
+		clock_at(1000 + LINGER_SECS * 1000 - 1);
+	told(&near, 1, 0, 0);
+	if (code == 0)
+		clock_at(1000 + LINGER_SECS * 1000);
+	else
+		say_close(&near, code);
+	settle();
+	assert_true(near.input > 1 && near.e.eof && near.e.finished);
+	assert_int_equal(near.broken + near.done, 0);
+	says(&near, "");
+	end_close(&near.e);
+	get_end(near.fd);
+	side_close(&near);
+}
+
+static void
+test_ws_leaves(void **state)
+{
+	uint64_t sent = 0, arrived = 0;
+	char text[64] = "";
+
+	(void)state;
+	leaves(0, WS_ENDS, WS_NORMAL);
+	leaves(1, WS_ENDS, 1001);
+	leaves(0, WS_CLOSES, WS_NO_CODE);
+	leaves(0, WS_ENDS, 0);
+	leaves(1, WS_STAYS, 0);
+	/* Behind what is owed, and once only. */
+	ws_open(0, WS_ENDS);
+	stuff(&sent);
+	sent = far.e.got;
+	end_close(&far.e);
+	end_leave(&near.e);
+	end_leave(&near.e);
+	say_close(&near, 1001);
+	settle();
+	assert_int_equal(near.e.eof, 1);
+	unstuff(sent, &arrived, text, sizeof(text));
+	assert_int_equal(strncmp(text, "close:1000@", 11), 0);
+	assert_null(strchr(text, ' '));
+	assert_int_equal(near.broken, 0);
+	sides_close();
+	/* Of another end it is the end of TCP. */
+	side_open(&near);
+	end_send(&near.e, "refused", 7);
+	end_leave(&near.e);
+	get(near.fd, "refused");
+	get_end(near.fd);
+	side_close(&near);
+}
+
+/* Two of them, one behind the other. */
+static void
+chain_open(enum ws_ending ending)
+{
+	now = 1000;
+	side_ws(&near, 0, ending);
+	side_ws(&far, 1, WS_ENDS);
+	end_link(&near.e, &far.e);
+}
+
+static void
+test_ws_chain(void **state)
+{
+	(void)state;
+	chain_open(WS_ENDS);
+	say(&near, FIN | WS_BINARY, "up");
+	say(&far, FIN | WS_BINARY, "down");
+	settle();
+	says(&far, "binary:up");
+	says(&near, "binary:down");
+	say(&near, FIN | WS_TEXT, "end");
+	settle();
+	says(&far, "text:end");
+	say(&far, FIN | WS_BINARY, "last");
+	say(&far, FIN | WS_TEXT, "end");
+	say_close(&far, WS_NORMAL);
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	says(&far, "close:1000");
+	says(&near, "binary:last text:end close:1000");
+	done(0);
+	say_close(&near, WS_NORMAL);
+	settle();
+	done(1);
+	sides_close();
+}
+
+/*
+ * A client that says Close is not to be told more, but the way behind it
+ * ends in order all the same.
+ */
+static void
+test_ws_chain_closes(void **state)
+{
+	(void)state;
+	chain_open(WS_CLOSES);
+	say(&near, FIN | WS_BINARY, "last");
+	say_close(&near, WS_NORMAL);
+	settle();
+	says(&near, "close:1000");
+	says(&far, "binary:last text:end");
+	say(&far, FIN | WS_BINARY, "not asked for");
+	say(&far, FIN | WS_TEXT, "end");
+	settle();
+	say_close(&far, WS_NORMAL);
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	clock_at(1000 + LINGER_SECS * 1000);
+	settle();
+	clock_at(1000 + LINGER_SECS * 2000);
+	done(1);
+	sides_close();
+}
+
+/* ---- WebSockets: what breaks them -------------------------------------- */
+
+struct bad {
+	int		 masks;
+	enum ws_ending	 ending;
+	const char	*bytes;
+	size_t		 n;
+	unsigned	 code;
+};
+
+/* Frames that may not be, of a server where a 1 stands, else of a client. */
+#define BAD(masks, ending, bytes, code) \
+	{ masks, ending, bytes, sizeof(bytes) - 1, code }
+static const struct bad bads[] = {
+	BAD(0, WS_ENDS, "\x82\x01" "a", 1002),		/* not masked */
+	BAD(1, WS_ENDS, "\x82\x81" "mask" "\x0c", 1002),
+	BAD(1, WS_ENDS, "\xc2\x01" "a", 1002),		/* RSV1 */
+	BAD(1, WS_ENDS, "\x83\x01" "a", 1002),
+	BAD(1, WS_ENDS, "\x8b\x00", 1002),
+	BAD(1, WS_ENDS, "\x80\x01" "a", 1002),		/* continues what? */
+	BAD(1, WS_ENDS, "\x09\x01" "a", 1002),		/* a Ping cut in two */
+	BAD(1, WS_ENDS, "\x89\x7e\x00\x7e", 1002),	/* or too long */
+	BAD(1, WS_ENDS, "\x82\x7e\x00\x7d", 1002),
+	BAD(1, WS_ENDS, "\x88\x01" "a", 1002),
+	BAD(1, WS_ENDS, "\x88\x02\x03\xed", 1002),	/* 1005 */
+	BAD(1, WS_ENDS, "\x88\x03\x03\xe8\xff", 1007),
+	BAD(1, WS_ENDS, "\x81\x03" "END", 1002),
+	BAD(1, WS_ENDS, "\x81\x04" "end!", 1002),
+	BAD(1, WS_ENDS, "\x81\x02" "en", 1002),
+	BAD(1, WS_ENDS, "\x81\x00", 1002),
+	BAD(1, WS_ENDS, "\x81\x03" "end" "\x81\x03" "end", 1002),
+	BAD(1, WS_ENDS, "\x81\x03" "end" "\x82\x01" "a", 1002),
+	BAD(1, WS_CLOSES, "\x81\x02" "a\xff", 1007),
+	BAD(1, WS_STAYS, "\x81\x01\xc3", 1007),
+	BAD(1, WS_ENDS, "\x82\x7f\x00\x00\x00\x00\x04\x00\x00\x01", 1009),
+};
+
+/* The code is on the wire, behind all that was said, and in the reason. */
+static void
+test_ws_bad(void **state)
+{
+	char why[64], said[64];
+	const struct bad *b;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(bads); i++) {
+		b = &bads[i];
+		ws_open(b->masks, b->ending);
+		put(far.fd, "before");
+		settle();
+		put_n(near.fd, b->bytes, b->n);
+		settle();
+		snprintf(why, sizeof(why), "bad WebSocket frames (%u)",
+		    b->code);
+		snprintf(said, sizeof(said), "binary:before close:%u",
+		    b->code);
+		broke(EPROTO, why, said);
+		told(&far, 0, 0, 0);
+		sides_close();
+	}
+}
+
+/* The end of TCP without a Close, wherever it comes. */
+static void
+test_ws_lost(void **state)
+{
+	static const struct { const char *bytes, *says; int eof; } rows[] = {
+		{ "", "close:1011", 0 }, { "\x82", "close:1011", 0 },
+		{ "\x82\x81" "mask" "\x0c", "close:1011", 0 },
+		{ "\x82\x82" "mask" "\x0c", "close:1011", 0 },
+		{ "\x81\x83" "mask" "\x08\x0f\x17", "close:1011", 1 },
+		{ "\x88\x82" "mas", "close:1011", 0 },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		ws_open(0, WS_ENDS);
+		put(near.fd, rows[i].bytes);
+		shutdown(near.fd, SHUT_WR);
+		settle();
+		broke(ECONNABORTED, "the WebSocket ended without a Close",
+		    rows[i].says);
+		if (rows[i].eof)
+			get_end(far.fd);
+		told(&far, 0, 0, 0);
+		sides_close();
+	}
+	/* Both have said `end', but who ends TCP has not said Close. */
+	ws_open(1, WS_ENDS);
+	shutdown(far.fd, SHUT_WR);
+	say(&near, FIN | WS_TEXT, "end");
+	settle();
+	shutdown(near.fd, SHUT_WR);
+	settle();
+	broke(ECONNABORTED, "the WebSocket ended without a Close",
+	    "text:end close:1000");
+	sides_close();
+}
+
+/* A Close before both directions have ended, whatever its code. */
+static void
+test_ws_close_early(void **state)
+{
+	static const unsigned codes[] = { 1000, 1001, 1005, 1011 };
+	char why[64];
+	size_t i;
+	int ours, theirs;
+
+	(void)state;
+	for (i = 0; i < 4 * COUNT(codes); i++) {
+		ours = (i / COUNT(codes)) & 1;
+		theirs = (i / COUNT(codes)) & 2;
+		if (ours && theirs && codes[i % COUNT(codes)] == 1000)
+			continue;
+		if (ours && theirs && codes[i % COUNT(codes)] == 1005)
+			continue;
+		ws_open(0, WS_ENDS);
+		if (ours)
+			shutdown(far.fd, SHUT_WR);
+		settle();
+		if (theirs)
+			say(&near, FIN | WS_TEXT, "end");
+		say_close(&near, codes[i % COUNT(codes)]);
+		settle();
+		snprintf(why, sizeof(why), "the WebSocket was closed (%u)",
+		    codes[i % COUNT(codes)]);
+		broke(ECONNABORTED, why, ours && theirs ?
+		    "text:end close:1000" : ours ? "text:end close:1011" :
+		    "close:1011");
+		told(&far, 0, 0, 0);
+		sides_close();
+	}
+}
+
+/* A way back to before a tunnel: the owner is told, and says Close itself. */
+static void
+test_ws_close_unlinked(void **state)
+{
+	(void)state;
+	now = 1000;
+	side_ws(&near, 0, WS_CLOSES);
+	say_close(&near, WS_NORMAL);
+	settle();
+	broke(ECONNABORTED, "the WebSocket was closed (1000)", "close:1011");
+	side_close(&near);
+	side_ws(&near, 0, WS_ENDS);
+	say(&near, FIN | WS_TEXT, "end");
+	settle();
+	told(&near, 1, 0, 0);
+	assert_int_equal(near.e.eof, 1);
+	shutdown(near.fd, SHUT_WR);
+	settle();
+	told(&near, 1, 0, 1);
+	side_close(&near);
+}
+
+/* A way to be told that is not there. */
+static void
+test_ws_drop(void **state)
+{
+	(void)state;
+	ws_open(0, WS_ENDS);
+	end_close(&near.e);
+	says(&near, "close:1000");
+	get_end(near.fd);
+	end_close(&near.e);
+	sides_close();
+	ws_open(1, WS_CLOSES);
+	end_reset(&near.e);
+	says(&near, "close:1011");
+	get_end(near.fd);
+	assert_int_equal(timers.next == &timers, 1);
+	sides_close();
+}
+
+/* Exactly this is there, and then a reset (1) or an end in order. */
+static void
+tcp_ends(int fd, int reset)
+{
+	char c;
+	ssize_t n;
+
+	wait_readable(fd);
+	n = read(fd, &c, 1);
+	if (n == 1 || (n == 0) == reset ||
+	    (n == -1 && errno != ECONNRESET))
+		fail_msg("%s: %s", reset ? "no reset" : "no end in order",
+		    n == 1 ? "a byte" : n == 0 ? "an end" : strerror(errno));
+}
+
+/* The same as above, over a TCP where it can be told. */
+static void
+tcp_open(int masks)
+{
+	int sv[2];
+
+	now = 1000;
+	tcp_pair(sv);
+	ws_on(&near, sv, masks, WS_ENDS);
+	side_open(&far);
+	far.e.steps = &ws_steps;
+	end_link(&near.e, &far.e);
+}
+
+/* As says(), but what it is may take its time. */
+static void
+tcp_says(const char *want)
+{
+	char got[256] = "";
+	struct frame f;
+	int i;
+
+	wire.at = wire.n = 0;
+	for (i = 0; i < 1000 && strlen(got) < strlen(want); i++) {
+		wait_readable(near.fd);
+		wire_read(near.fd);
+		while (frame_next(&f, near.masks))
+			frame_print(got, sizeof(got), &f);
+	}
+	assert_string_equal(got, want);
+	assert_int_equal(wire.at, wire.n);
+	if (wire.error != 0 && wire.error != EAGAIN)
+		fail_msg("behind '%s': %s", want, strerror(wire.error));
+}
+
+static void
+test_ws_drop_tcp(void **state)
+{
+	(void)state;
+	tcp_open(0);			/* in order, though it broke */
+	put(near.fd, "\x82\x01" "a");
+	wait_readable(near.e.rfd);
+	settle();
+	tcp_says("close:1002");
+	tcp_ends(near.fd, 0);
+	sides_close();
+	tcp_open(1);
+	end_close(&near.e);
+	tcp_says("close:1000");
+	tcp_ends(near.fd, 0);
+	sides_close();
+	tcp_open(1);			/* it has said Close 1000 already */
+	shutdown(far.fd, SHUT_WR);
+	say(&near, FIN | WS_TEXT, "end");
+	wait_readable(near.e.rfd);
+	settle();
+	tcp_says("text:end close:1000");
+	end_reset(&near.e);
+	tcp_ends(near.fd, 1);
+	sides_close();
+	tcp_open(1);
+	shutdown(far.fd, SHUT_WR);
+	say(&near, FIN | WS_TEXT, "end");
+	wait_readable(near.e.rfd);
+	settle();
+	tcp_says("text:end close:1000");
+	end_close(&near.e);
+	tcp_ends(near.fd, 0);
+	sides_close();
+}
+
+/* A frame that may not be comes, and nothing is sent before it is read. */
+static void
+end_garbage(struct end *e)
+{
+	put(near.fd, "\x82\x01" "a");
+	wait_readable(e->rfd);
+	end_ready(e, e->rfd, WANT_READ);
+	told(&near, 0, 0, 1);
+	assert_int_equal(e->error, EPROTO);
+}
+
+/* A frame that is not whole can be followed by nothing but a reset. */
+static void
+cut(void (*end)(struct end *))
+{
+	char half[16];
+
+	tcp_open(0);
+	near.e.carrier = &scripted;
+	sends = "h";
+	put(far.fd, "fourteen bytes");
+	turn(0);
+	assert_int_equal(near.e.out.len, 8);
+	wait_readable(near.fd);
+	assert_int_equal(read(near.fd, half, sizeof(half)), 8);
+	end(&near.e);
+	tcp_ends(near.fd, 1);
+	sides_close();
+}
+
+static void
+test_ws_cut(void **state)
+{
+	(void)state;
+	cut(end_close);
+	cut(end_reset);
+	cut(end_garbage);
+}
+
+/* The other side hears why, and what it still says is read over. */
+static void
+on_ws_failed(void *owner, struct end *e)
+{
+	struct side *s = owner;
+
+	s->failed += end_fail(e);
+}
+
+static const struct steps fail_steps = {
+	on_input, on_over, on_sent, on_ws_done, on_ws_failed
+};
+
+static void
+test_ws_fail(void **state)
+{
+	(void)state;
+	ws_open(1, WS_ENDS);
+	near.e.steps = &fail_steps;
+	end_pulse(&near.e, 20, 20);
+	say(&near, FIN | WS_BINARY, "up");
+	settle();
+	put_n(near.fd, "\x83\x00", 2);
+	settle();
+	assert_int_equal(near.failed, 1);
+	assert_int_equal(near.e.error, 0);
+	says(&near, "close:1002");
+	get_end(near.fd);
+	get(far.fd, "up");
+	assert_null(near.e.peer);
+	assert_null(far.e.peer);
+	/* Not a word of it, and no beat of the pulse. */
+	put(near.fd, "garbage");
+	say(&near, FIN | WS_PING, "");
+	settle();
+	clock_at(2000);
+	told(&near, 0, 0, 0);
+	assert_int_equal(near.failed, 1);
+	shutdown(near.fd, SHUT_WR);
+	settle();
+	told(&near, 1, 0, 0);
+	assert_int_equal(near.e.eof, 1);
+	assert_int_equal(near.e.in.len, 0);
+	assert_int_equal(turn(0), 0);
+	sides_close();
+}
+
+/* Where it is of no use. */
+static void
+test_ws_fail_not(void **state)
+{
+	uint64_t sent = 0;
+
+	(void)state;
+	side_open(&near);
+	assert_int_equal(end_fail(&near.e), 0);
+	put(near.e.wfd, "still open");
+	get(near.fd, "still open");
+	side_close(&near);
+	ws_open(0, WS_CLOSES);
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	assert_int_equal(end_fail(&near.e), 0);
+	says(&near, "close:1000");
+	sides_close();
+	ws_open(0, WS_ENDS);
+	stuff(&sent);
+	assert_int_equal(end_fail(&near.e), 0);
+	sides_close();
+	ws_open(0, WS_ENDS);
+	assert_int_equal(end_fail(&near.e), 1);
+	assert_int_equal(end_fail(&near.e), 0);
+	says(&near, "close:1011");
+	get_end(near.fd);
+	sides_close();
+	/* A Ping that is open then is of no interest any more. */
+	ws_open(0, WS_ENDS);
+	end_pulse(&near.e, 20, 20);
+	clock_at(1020);
+	assert_int_equal(end_fail(&near.e), 1);
+	clock_at(1040);
+	told(&near, 0, 0, 0);
+	says(&near, "ping: close:1011");
+	sides_close();
+}
+
+/* ---- WebSockets: sends that fail --------------------------------------- */
+
+/* What came before is read; without an end of that the WebSocket is lost. */
+static void
+send_error(const char *script, int error)
+{
+	ws_open(0, WS_ENDS);
+	near.e.carrier = &scripted;
+	sends = script;
+	say(&near, FIN | WS_BINARY, "up");
+	put(far.fd, "down");
+	settle();
+	get(far.fd, "up");
+	told(&near, 0, 0, 0);
+	assert_int_equal(near.e.lost, 1);
+	say(&near, FIN | WS_TEXT, "end");
+	settle();
+	get(far.fd, "");
+	told(&near, 0, 0, 1);
+	assert_int_equal(near.e.error, error);
+	assert_string_equal(near.why, strerror(error));
+	says(&near, "");		/* and no Close behind a gap */
+	sides_close();
+}
+
+static void
+test_ws_send_error(void **state)
+{
+	(void)state;
+	send_error("r", ECONNRESET);
+	send_error("t", ETIMEDOUT);	/* which is no missing Pong */
+}
+
+/* It breaks while the pulse asks: nothing of it is touched any more. */
+static void
+test_ws_send_error_ping(void **state)
+{
+	(void)state;
+	ws_open(0, WS_ENDS);
+	end_pulse(&near.e, 20, 20);
+	say(&near, FIN | WS_TEXT, "end");
+	settle();
+	near.e.carrier = &scripted;
+	sends = "r";
+	clock_at(1020);
+	told(&near, 0, 0, 1);
+	assert_int_equal(near.e.error, ECONNRESET);
+	assert_int_equal(timers.next == &timers, 1);
+	sides_close();
+}
+
+/* Owed bytes leave, and what is to follow them does not. */
+static void
+send_error_owed(const char *script, int ping)
+{
+	ws_open(0, WS_ENDS);
+	near.e.carrier = &scripted;
+	sends = "a";
+	put(far.fd, "down");
+	turn(0);
+	assert_true(near.e.out.len > 0);
+	say(&near, FIN | WS_TEXT, "end");
+	if (ping)
+		say(&near, FIN | WS_PING, "");
+	sends = "aaaa";
+	end_ready(&near.e, near.e.rfd, WANT_READ);
+	assert_int_equal(near.e.eof, 1);
+	assert_true(near.e.out.len > 0);
+	end_finish(&near.e);
+	assert_int_equal(near.e.finished, 0);
+	near.sent = 0;
+	sends = script;
+	end_ready(&near.e, near.e.wfd, WANT_WRITE);
+	told(&near, 0, 0, 1);
+	/* That is the last that is told. */
+	assert_int_equal(near.sent, 0);
+	assert_int_equal(near.e.error, ECONNRESET);
+	sides_close();
+}
+
+static void
+test_ws_send_error_owed(void **state)
+{
+	(void)state;
+	send_error_owed("r", 0);	/* the bytes themselves */
+	send_error_owed(".r", 0);	/* `end' */
+	send_error_owed("..r", 0);	/* Close */
+}
+
+static void
+test_ws_send_error_pong(void **state)
+{
+	(void)state;
+	send_error_owed(".r", 1);
+}
+
+/* Who has said Close owes nothing more, an end of TCP in order neither. */
+static void
+test_ws_send_error_closed(void **state)
+{
+	static const struct linger hard = { 1, 0 };
+
+	(void)state;
+	ws_open(0, WS_CLOSES);
+	near.e.carrier = &scripted;
+	sends = "r";
+	say(&near, FIN | WS_BINARY, "last");
+	say_close(&near, WS_NORMAL);
+	settle();
+	get(far.fd, "last");
+	get_end(far.fd);
+	clock_at(1000 + LINGER_SECS * 1000);
+	done(1);
+	sides_close();
+	tcp_open(1);
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	say(&near, FIN | WS_TEXT, "end");
+	say_close(&near, WS_NORMAL);
+	wait_readable(near.e.rfd);
+	settle();
+	done(0);
+	tcp_says("text:end close:1000");
+	ok(setsockopt(near.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard)) ==
+	    0, "SO_LINGER");
+	close(near.fd);
+	near.fd = -1;
+	wait_readable(near.e.rfd);
+	settle();
+	done(1);
+	sides_close();
+}
+
+/* A reset is found although nothing is read. */
+static void
+test_ws_failed(void **state)
+{
+	static const struct linger hard = { 1, 0 };
+
+	(void)state;
+	tcp_open(0);
+	assert_int_equal(end_failed(&near.e), 0);
+	ok(setsockopt(near.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard)) ==
+	    0, "SO_LINGER");
+	close(near.fd);
+	near.fd = -1;
+	wait_readable(near.e.rfd);
+	assert_int_equal(end_failed(&near.e), 1);
+	assert_int_equal(near.e.error, ECONNRESET);
+	sides_close();
+}
+
+/* ---- WebSockets: back-pressure ----------------------------------------- */
+
+static unsigned char image[600000];
+
+/* Frames of all lengths, of the pattern; the wire has n bytes of it. */
+static size_t
+image_make(int masked, uint64_t *payload)
+{
+	static const size_t lengths[] = { 1, 125, 126, 5000, 65535, 300, 2 };
+	static unsigned char p[CHUNK];
+	size_t n = 0, len, i, k;
+
+	*payload = 0;
+	for (i = 0; n + CHUNK + WS_HEAD_MAX < sizeof(image); i++) {
+		len = lengths[i % COUNT(lengths)];
+		for (k = 0; k < len; k++)
+			p[k] = (unsigned char)pattern(*payload + k);
+		n += frame_make(image + n, masked, FIN | WS_BINARY, p, len);
+		*payload += len;
+	}
+	return n;
+}
+
+/* A target that does not read: the WebSocket is not read either. */
+static void
+test_ws_backpressure(void **state)
+{
+	uint64_t payload, arrived = 0;
+	size_t n, at = 0;
+	ssize_t r;
+	int i, stalls = 0;
+
+	(void)state;
+	ws_open(0, WS_ENDS);
+	small_buffer(far.e.wfd);
+	n = image_make(1, &payload);
+	for (i = 0; arrived < payload; i++) {
+		if (i == 100000)
+			fail_msg("%llu of %llu bytes arrive",
+			    (unsigned long long)arrived,
+			    (unsigned long long)payload);
+		r = at < n ? write(near.fd, image + at, n - at) : 0;
+		if (r > 0)
+			at += (size_t)r;
+		if (turn(0) == 0) {	/* the far side takes a bit */
+			if (at < n) {
+				stalls++;
+				assert_int_equal(end_hungry(&near.e), 0);
+			}
+			drain(far.fd, &arrived);
+		}
+		assert_int_equal(end_hungry(&near.e), far.e.out.len == 0);
+		assert_true(far.e.out.len <= CHUNK);
+		assert_null(near.e.in.p);
+	}
+	assert_true(stalls > 10);
+	assert_int_equal(near.e.got, payload);
+	assert_null(far.e.out.p);
+	told(&near, 0, 0, 0);
+	told(&far, 0, 0, 0);
+	sides_close();
+}
+
+/* And the other way round; each direction for itself. */
+static void
+backpressure_far(int masks)
+{
+	uint64_t sent = 0, arrived = 0, got;
+	char text[64] = "";
+
+	ws_open(masks, WS_ENDS);
+	stuff(&sent);
+	got = far.e.got;
+	assert_int_equal(turn(0), 0);
+	assert_int_equal(end_want(&far.e, far.e.rfd), 0);
+	assert_true(sent > got);
+	say(&near, FIN | WS_BINARY, "back");
+	settle();
+	get(far.fd, "back");
+	assert_int_equal(far.e.got, got);
+	unstuff(sent, &arrived, text, sizeof(text));
+	assert_int_equal(arrived, sent);
+	assert_string_equal(text, "");
+	assert_null(near.e.out.p);
+	sides_close();
+}
+
+static void
+test_ws_backpressure_far(void **state)
+{
+	(void)state;
+	backpressure_far(0);
+	backpressure_far(1);
+}
+
+/* ---- WebSockets: with a message's codec -------------------------------- */
+
+static struct message asked;
+
+/* What comes is a message with this framing, what goes has chunks or not. */
+static void
+coded(enum framing in, uint64_t left, int chunks_out)
+{
+	ws_open(0, WS_ENDS);
+	memset(&asked, 0, sizeof(asked));
+	near.e.codec = &message_codec;
+	near.e.coding = &asked;
+	asked.in = in;
+	asked.left = left;
+	asked.chunks_out = chunks_out;
+}
+
+/* Chunks in frames that cut them where they like. */
+static void
+test_ws_codec_in(void **state)
+{
+	static const char text[] = "5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n";
+	char part[8];
+	size_t i, k;
+
+	(void)state;
+	for (k = 1; k < sizeof(part); k++) {
+		coded(BODY_CHUNKED, 0, 0);
+		for (i = 0; i < sizeof(text) - 1; i += k) {
+			snprintf(part, sizeof(part), "%.*s", (int)k, text + i);
+			assert_int_equal(near.over, 0);
+			say(&near, FIN | WS_BINARY, part);
+			if (i % 2)
+				say(&near, FIN | WS_PING, "");
+			settle();
+		}
+		assert_int_equal(near.over, 1);
+		get(far.fd, "hello world");
+		assert_int_equal(near.e.got, 11);
+		told(&near, 0, 0, 0);
+		sides_close();
+	}
+	coded(BODY_LENGTH, 5, 0);
+	say(&near, FIN | WS_BINARY, "he");
+	settle();
+	assert_int_equal(near.over, 0);
+	say(&near, FIN | WS_BINARY, "llo");
+	settle();
+	assert_int_equal(near.over, 1);
+	get(far.fd, "hello");
+	sides_close();
+}
+
+static void
+test_ws_codec_out(void **state)
+{
+	(void)state;
+	coded(BODY_LENGTH, 9, 1);
+	put(far.fd, "hello");
+	settle();
+	put(far.fd, "sixteen bytes...");
+	settle();
+	says(&near, "binary:5\r\nhello\r\n binary:10\r\nsixteen bytes...\r\n");
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	says(&near, "binary:0\r\n\r\n text:end");
+	sides_close();
+	/* Where the message alone ends, the WebSocket does not. */
+	coded(BODY_LENGTH, 9, 1);
+	near.e.stays = 1;
+	put(far.fd, "hello");
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	says(&near, "binary:5\r\nhello\r\n binary:0\r\n\r\n");
+	say(&near, FIN | WS_PING, "");
+	settle();
+	says(&near, "pong:");
+	sides_close();
+}
+
+/* A message that has no other end has `end' for it; another is cut off. */
+static void
+test_ws_codec_end(void **state)
+{
+	(void)state;
+	coded(BODY_CLOSE, 0, 0);
+	say(&near, FIN | WS_BINARY, "all of it");
+	settle();
+	assert_int_equal(near.over, 0);
+	say(&near, FIN | WS_TEXT, "end");
+	settle();
+	assert_int_equal(near.over, 1);
+	get(far.fd, "all of it");
+	told(&near, 0, 0, 0);
+	sides_close();
+	coded(BODY_CHUNKED, 0, 0);
+	say(&near, FIN | WS_BINARY, "5\r\nhe");
+	say(&near, FIN | WS_TEXT, "end");
+	settle();
+	assert_int_equal(near.over, 0);
+	told(&near, 0, 0, 1);
+	assert_int_equal(near.e.error, ECONNABORTED);
+	says(&near, "close:1011");
+	sides_close();
+	coded(BODY_CLOSE, 0, 0);
+	say(&near, FIN | WS_BINARY, "a part");
+	shutdown(near.fd, SHUT_WR);
+	settle();
+	assert_int_equal(near.over, 0);
+	told(&near, 0, 0, 1);
+	sides_close();
+}
+
+/* The frames are well: it is not their code that the other side hears. */
+static void
+test_ws_codec_bad(void **state)
+{
+	(void)state;
+	coded(BODY_CHUNKED, 0, 0);
+	say(&near, FIN | WS_BINARY, "x\r\n");
+	settle();
+	told(&near, 0, 0, 1);
+	says(&near, "close:1011");
+	if (strstr(near.why, "(0)") != NULL)
+		fail_msg("%s", near.why);
+	sides_close();
+}
+
+/* ---- WebSockets: as they begin and move -------------------------------- */
+
+struct early {
+	const char	*bytes;
+	size_t		 n;
+	const char	*in;		/* what is left for the owner */
+	int		 eof, error;
+	const char	*says;
+};
+
+/* A server's frames right behind its 101. */
+#define EARLY(bytes, in, eof, error, says) \
+	{ bytes, sizeof(bytes) - 1, in, eof, error, says }
+static const struct early earlies[] = {
+	EARLY("", "", 0, 0, ""),
+	EARLY("\x82\x05hello", "hello", 0, 0, ""),
+	EARLY("\x02\x02he\x80\x03llo", "hello", 0, 0, ""),
+	EARLY("\x82\x05hel", "hel", 0, 0, ""),
+	EARLY("\x82", "", 0, 0, ""),
+	EARLY("\x89\x01p", "", 0, 0, "pong:p"),
+	EARLY("\x82\x01" "a\x89\x01p\x82\x01" "b", "ab", 0, 0, "pong:p"),
+	EARLY("\x82\x01" "a\x81\x03" "end", "a", 1, 0, ""),
+	EARLY("\x81\x03" "end", "", 1, 0, ""),
+	EARLY("\x82\x01" "a\x88\x02\x03\xe8", "", 0, ECONNABORTED,
+	    "close:1011"),
+	EARLY("\x88\x00", "", 0, ECONNABORTED, "close:1011"),
+	EARLY("\x81\x03" "end\x88\x02\x03\xe8", "", 1, ECONNABORTED,
+	    "close:1011"),
+	EARLY("HTTP", "", 0, EPROTO, "close:1002"),
+	EARLY("\x82\x01" "a\x82\x81", "", 0, EPROTO, "close:1002"),
+	EARLY("\x81\x02no", "", 0, EPROTO, "close:1002"),
+	EARLY("\x82\x7f\x00\x00\x00\x01\x00\x00\x00\x00", "", 0, EPROTO,
+	    "close:1009"),
+};
+
+static void
+test_ws_early(void **state)
+{
+	const struct early *y;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(earlies); i++) {
+		y = &earlies[i];
+		now = 1000;
+		side_open(&near);
+		near.e.steps = &ws_steps;
+		near.masks = 1;
+		put_n(near.fd, y->bytes, y->n);
+		settle();
+		assert_int_equal(end_websocket(&near.e, 1, WS_ENDS), 0);
+		says(&near, y->says);
+		if (near.e.eof != (unsigned)y->eof ||
+		    near.e.error != y->error || near.broken !=
+		    (y->error != 0))
+			fail_msg("row %zu: eof %d, error %d", i, near.e.eof,
+			    near.e.error);
+		assert_int_equal(near.e.in.len, strlen(y->in));
+		if (*y->in != '\0')
+			assert_memory_equal(near.e.in.p + near.e.in.off,
+			    y->in, strlen(y->in));
+		else
+			assert_null(near.e.in.p);
+		side_close(&near);
+	}
+}
+
+/* What came early goes first, the rest of its frame behind it. */
+static void
+test_ws_early_link(void **state)
+{
+	(void)state;
+	now = 1000;
+	side_open(&near);
+	near.e.steps = &ws_steps;
+	near.masks = 1;
+	put(near.fd, "\x82\x05hel");
+	settle();
+	assert_int_equal(end_websocket(&near.e, 1, WS_ENDS), 0);
+	side_open(&far);
+	far.e.steps = &ws_steps;
+	put(far.fd, "early");
+	settle();
+	end_link(&near.e, &far.e);
+	get(far.fd, "hel");
+	says(&near, "binary:early");
+	put(near.fd, "lo\x81\x03" "end");
+	settle();
+	get(far.fd, "lo");
+	get_end(far.fd);
+	assert_int_equal(near.e.got, 5);
+	sides_close();
+	/* All of it was there before the link. */
+	now = 1000;
+	side_ws(&near, 1, WS_ENDS);
+	put(near.fd, "\x82\x04last\x81\x03" "end");
+	settle();
+	side_open(&far);
+	far.e.steps = &ws_steps;
+	end_link(&near.e, &far.e);
+	get(far.fd, "last");
+	get_end(far.fd);
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	says(&near, "text:end close:1000");
+	sides_close();
+}
+
+static void
+moved_input(void *owner, struct end *e)
+{
+	assert_ptr_equal(owner, &far);
+	assert_ptr_equal(e, &far.e);
+	far.input++;
+}
+
+static void
+moved_broken(void *owner, struct end *e)
+{
+	assert_ptr_equal(owner, &far);
+	assert_ptr_equal(e, &far.e);
+	far.broken++;
+	end_reset(e);
+}
+
+static const struct steps moved_steps = {
+	moved_input, on_over, on_sent, on_done, moved_broken
+};
+
+/* Within a frame, with bytes on the way in and out. */
+static void
+test_ws_move(void **state)
+{
+	static unsigned char p[30000];
+	uint64_t arrived = 0;
+	char text[8] = "";
+	size_t i;
+
+	(void)state;
+	now = 1000;
+	side_ws(&near, 1, WS_ENDS);
+	end_pulse(&near.e, 20, 30);
+	small_buffer(near.e.wfd);
+	for (i = 0; i < sizeof(p); i++)
+		p[i] = (unsigned char)pattern(i);
+	end_send(&near.e, p, sizeof(p));
+	put(near.fd, "\x82\x05hel");
+	settle();
+	assert_true(near.e.out.len > 0 && near.e.in.len == 3);
+	memset(&far, 0, sizeof(far));
+	memset(&far.e, 0xff, sizeof(far.e));
+	end_move(&far.e, &near.e, &moved_steps, &far);
+	far.fd = near.fd;
+	far.masks = 1;
+	near.fd = -1;
+	assert_int_equal(near.e.rfd, -1);
+	assert_null(near.e.ws);
+	assert_null(near.e.out.p);
+	side_close(&near);
+	now = 1010;
+	put(far.fd, "lo\x82\x01!");
+	settle();
+	assert_int_equal(far.input, 1);
+	assert_int_equal(far.e.in.len, 6);
+	assert_memory_equal(far.e.in.p + far.e.in.off, "hello!", 6);
+	wire.at = wire.n = 0;
+	for (i = 0; i < 1000 && arrived < sizeof(p); i++) {
+		frames_drain(&far, &arrived, text, sizeof(text));
+		settle();
+	}
+	assert_int_equal(arrived, sizeof(p));
+	/* Its pulse goes on, and is the new one's. */
+	clock_at(1029);
+	says(&far, "");
+	clock_at(1030);
+	says(&far, "ping:");
+	clock_at(1060);
+	assert_int_equal(far.broken, 1);
+	assert_int_equal(far.e.error, ETIMEDOUT);
+	side_close(&far);
+}
+
+/* Only the descriptor is left. */
+static void
+test_ws_release(void **state)
+{
+	int fd;
+
+	(void)state;
+	now = 1000;
+	side_ws(&near, 0, WS_ENDS);
+	assert_true(timers.next != &timers);
+	fd = end_release(&near.e);
+	assert_true(timers.next == &timers);
+	assert_null(near.e.ws);
+	assert_int_equal(slots_top, 0);
+	assert_int_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+	/* Not a word was said. */
+	get(near.fd, "");
+	end_close(&near.e);
+	/* Elsewhere it goes on as the same WebSocket. */
+	nonblocking(fd);
+	end_socket(&far.e, fd, &ws_steps, &far);
+	assert_int_equal(end_websocket(&far.e, 0, WS_ENDS), 0);
+	far.fd = near.fd;
+	near.fd = -1;
+	far.masks = far.input = far.broken = 0;
+	say(&far, FIN | WS_BINARY, "x");
+	settle();
+	assert_int_equal(far.input, 1);
+	side_close(&far);
+}
+
 /* ---- connecting -------------------------------------------------------- */
 
 static struct {
@@ -2531,6 +5036,542 @@ test_listener_rest(void **state)
 	listeners_close(l);
 }
 
+/* ---- this process ------------------------------------------------------ */
+
+static void
+test_random(void **state)
+{
+	static const unsigned char zeros[sizeof(pool)];
+	unsigned char a[64], b[64], big[3 * sizeof(pool)];
+	size_t i, k;
+
+	(void)state;
+	random_bytes(a, sizeof(a));
+	random_bytes(b, sizeof(b));
+	assert_memory_not_equal(a, b, sizeof(a));
+	/* What was given out is forgotten. */
+	assert_memory_equal(pool + pool_left, zeros, sizeof(pool) - pool_left);
+	/* More than is had at once, and exactly so much is written. */
+	memset(big, 0, sizeof(big));
+	random_bytes(big + 1, sizeof(big) - 2);
+	assert_int_equal(big[0] + big[sizeof(big) - 1], 0);
+	for (i = 1; i + 17 < sizeof(big); i += 16)
+		for (k = 1; k < i; k += 16)
+			assert_memory_not_equal(big + i, big + k, 16);
+}
+
+/* A child's bytes are not those that its parent has still to give. */
+static void
+test_random_child(void **state)
+{
+	unsigned char ours[128], theirs[128];
+	pid_t child = -1;
+	int p[2], code;
+
+	(void)state;
+	ok(pipe(p) == 0, "pipe");
+	loop_reset();
+	random_bytes(ours, 1);
+	assert_true(pool_left >= sizeof(ours));
+	fflush(NULL);
+	if (child_fork(&child) == 0) {
+		loop_reset();
+		random_bytes(theirs, sizeof(theirs));
+		(void)!write(p[1], theirs, sizeof(theirs));
+		_exit(0);
+	}
+	ok(child != -1, "fork");
+	assert_int_equal(read(p[0], theirs, sizeof(theirs)), sizeof(theirs));
+	random_bytes(ours, sizeof(ours));
+	assert_memory_not_equal(ours, theirs, sizeof(ours));
+	ok(waitpid(child, &code, 0) == child, "waitpid");
+	assert_int_equal(code, 0);
+	close(p[0]);
+	close(p[1]);
+}
+
+static void
+test_fd_peer(void **state)
+{
+	union addr a, own;
+	socklen_t len = sizeof(own);
+	int sv[2], p[2], lfd, fd, other;
+
+	(void)state;
+	tcp_pair(sv);
+	ok(getsockname(sv[0], &own.sa, &len) == 0, "getsockname");
+	memset(&a, 0xff, sizeof(a));
+	fd_peer(sv[1], &a);
+	assert_int_equal(a.sa.sa_family, AF_INET);
+	assert_true(addr_same_host(&a, &own) && addr_port(&a) ==
+	    addr_port(&own));
+	close(sv[0]);
+	close(sv[1]);
+	pair(sv, SOCK_STREAM);
+	ok(pipe(p) == 0, "pipe");
+	lfd = listening(&own, 1);
+	close(p[1]);
+	for (fd = 0; fd < 4; fd++) {
+		other = fd == 0 ? sv[0] : fd == 1 ? p[0] : fd == 2 ? lfd : -1;
+		memset(&a, 0xff, sizeof(a));
+		fd_peer(other, &a);
+		assert_int_equal(a.sa.sa_family, AF_UNSPEC);
+	}
+	close(p[0]);
+	close(lfd);
+	close(sv[0]);
+	close(sv[1]);
+}
+
+/* Over a socket of IPv6's, too, an IPv4 client is one. */
+static void
+test_fd_peer_mapped(void **state)
+{
+	static const int off = 0;
+	char text[ADDR_TEXT];
+	union addr a;
+	socklen_t len = sizeof(a);
+	unsigned port;
+	int lfd, fd, sock;
+
+	(void)state;
+	if ((lfd = socket(AF_INET6, SOCK_STREAM, 0)) == -1) {
+		print_message("no IPv6 here: %s\n", strerror(errno));
+		skip();
+	}
+	a = addr("::");
+	if (setsockopt(lfd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) ==
+	    -1 || bind(lfd, &a.sa, addr_len(&a)) == -1) {
+		print_message("no IPv6 here: %s\n", strerror(errno));
+		close(lfd);
+		skip();
+	}
+	ok(listen(lfd, 1) == 0, "listen");
+	ok(getsockname(lfd, &a.sa, &len) == 0, "getsockname");
+	ok((sock = socket(AF_INET, SOCK_STREAM, 0)) != -1, "socket");
+	port = addr_port(&a);
+	a = addr("127.0.0.1");
+	addr_set_port(&a, port);
+	ok(connect(sock, &a.sa, addr_len(&a)) == 0, "connect");
+	ok((fd = accept(lfd, NULL, NULL)) != -1, "accept");
+	fd_peer(fd, &a);
+	assert_string_equal(addr_text(text, &a), "127.0.0.1");
+	close(fd);
+	close(sock);
+	close(lfd);
+}
+
+/* Whatever state another process left it in. */
+static void
+test_fd_own(void **state)
+{
+	int sv[2];
+
+	(void)state;
+	tcp_pair(sv);
+	ok(fcntl(sv[0], F_SETFL, 0) == 0 && fcntl(sv[0], F_SETFD, 0) == 0,
+	    "fcntl");
+	fd_own(sv[0]);
+	leg(sv[0]);
+	close(sv[0]);
+	close(sv[1]);
+}
+
+/* ---- workers: the notes between them ----------------------------------- */
+
+static struct {
+	struct note	 note;
+	int		 fd, times;
+} noted;
+
+static void
+on_note(const struct note *n, int fd)
+{
+	memcpy(&noted.note, n, NOTE_SIZE(n));
+	noted.fd = fd;
+	noted.times++;
+}
+
+static const struct crew notes = { .min = 1, .note = on_note };
+
+/* This process is the worker of that number (-1: none); its channel. */
+static int
+worker_become(int number)
+{
+	int sv[2];
+
+	memset(&noted, 0, sizeof(noted));
+	noted.fd = -2;
+	crew = &notes;
+	own_number = number == -1 ? 0 : number;
+	if (number == -1)
+		return -1;
+	pair(sv, SOCK_STREAM);
+	own_fd = sv[0];
+	return sv[1];
+}
+
+static void
+worker_leave(int channel)
+{
+	if (own_fd != -1)
+		close(own_fd);
+	if (channel != -1)
+		close(channel);
+	own_fd = -1;
+	own_number = 0;
+	crew = NULL;
+}
+
+/* A descriptor of a pipe, whose other end tells whether any is left. */
+static int
+token(int *other)
+{
+	int p[2];
+
+	ok(pipe(p) == 0, "pipe");
+	nonblocking(p[0]);
+	*other = p[0];
+	return p[1];
+}
+
+/* Nobody has the descriptor any more. */
+static void
+token_gone(int other)
+{
+	get_end(other);
+	close(other);
+}
+
+/* This note is on its way, with that descriptor beside it, or none (-1). */
+static void
+note_there(int sock, int what, int worker, unsigned id, int other)
+{
+	struct note n;
+	int fd = -2;
+
+	ok(note_recv(sock, &n, &fd) == 1, "a note");
+	assert_int_equal(n.what, what);
+	assert_int_equal(n.len, 0);
+	assert_int_equal(n.worker, worker);
+	assert_int_equal(n.id, id);
+	if (other == -1) {
+		assert_int_equal(fd, -1);
+		return;
+	}
+	get(other, "");			/* it lives, and only here: */
+	close(fd);
+	token_gone(other);
+}
+
+static void
+test_crew_tell(void **state)
+{
+	int channel, fd, other;
+
+	(void)state;
+	/* Who is no worker tells nobody; the descriptor is gone anyway. */
+	(void)worker_become(-1);
+	fd = token(&other);
+	assert_int_equal(crew_tell(CREW_PARK, 0, 7, fd), -1);
+	token_gone(other);
+	assert_int_equal(crew_tell(CREW_WANT, 5, 7, -1), -1);
+	assert_int_equal(noted.times, 0);
+
+	channel = worker_become(3);
+	assert_int_equal(crew_number(), 3);
+	fd = token(&other);
+	assert_int_equal(crew_tell(CREW_LINK, 1, 77, fd), 0);
+	note_there(channel, CREW_LINK, 1, 77, other);
+	assert_int_equal(crew_tell(CREW_WANT, 0, 78, -1), 0);
+	note_there(channel, CREW_WANT, 0, 78, -1);
+	assert_int_equal(crew_tell(CREW_FULL, CREW_FIRST, 0, -1), 0);
+	note_there(channel, CREW_FULL, CREW_FIRST, 0, -1);
+	assert_int_equal(noted.times, 0);
+	/* To itself it goes at once, and the descriptor is the note's. */
+	fd = token(&other);
+	assert_int_equal(crew_tell(CREW_LINK, 3, 79, fd), 0);
+	assert_int_equal(noted.times, 1);
+	assert_int_equal(noted.fd, fd);
+	assert_int_equal(noted.note.what, CREW_LINK);
+	assert_int_equal(noted.note.worker, 3);
+	assert_int_equal(noted.note.id, 79);
+	get(channel, "");
+	close(fd);
+	token_gone(other);
+	worker_leave(channel);
+}
+
+/* A connection goes with what was read of it. */
+static void
+test_crew_pass(void **state)
+{
+	static unsigned char bytes[INPUT_MAX];
+	static struct note n;
+	int channel, fd, passed, other, i;
+
+	(void)state;
+	for (i = 0; i < INPUT_MAX; i++)
+		bytes[i] = (unsigned char)pattern((uint64_t)i);
+	(void)worker_become(-1);
+	fd = token(&other);
+	assert_int_equal(crew_pass(CREW_REQUEST, 0, fd, "x", 1), -1);
+	token_gone(other);
+	channel = worker_become(3);
+	for (i = 0; i < 3; i++) {
+		fd = token(&other);
+		assert_int_equal(crew_pass(CREW_REQUEST, 0, fd, bytes,
+		    i == 0 ? 0 : i == 1 ? 1 : INPUT_MAX), 0);
+		assert_int_equal(note_recv(channel, &n, &passed), 1);
+		assert_int_equal(n.what, CREW_REQUEST);
+		assert_int_equal(n.worker, 0);
+		assert_int_equal(n.len, i == 0 ? 0 : i == 1 ? 1 : INPUT_MAX);
+		assert_memory_equal(n.bytes, bytes, n.len);
+		get(other, "");
+		close(passed);
+		token_gone(other);
+	}
+	get(channel, "");
+	assert_int_equal(noted.times, 0);
+	worker_leave(channel);
+}
+
+/* A channel that is full, or has nobody at its other end, blocks nobody. */
+static void
+test_crew_tell_full(void **state)
+{
+	char c = 0;
+	int channel, fd, other, i;
+
+	(void)state;
+	channel = worker_become(3);
+	ok(fcntl(own_fd, F_SETFL, 0) == 0, "fcntl");
+	for (i = 0; i < 1000000 && send(own_fd, &c, 1, MSG_DONTWAIT) == 1; i++)
+		;
+	ok(errno == EAGAIN, "send");
+	fd = token(&other);
+	assert_int_equal(crew_tell(CREW_LINK, 1, 77, fd), -1);
+	token_gone(other);
+	close(channel);
+	fd = token(&other);
+	assert_int_equal(crew_tell(CREW_LINK, 1, 77, fd), -1);
+	token_gone(other);
+	worker_leave(-1);
+}
+
+/* What a worker gets. */
+static void
+test_worker_note(void **state)
+{
+	struct note n;
+	int channel, fd, other, old;
+
+	(void)state;
+	channel = worker_become(3);
+	note_init(&n, CREW_LINK, 2, 5);
+	fd = token(&other);
+	assert_int_equal(note_send(channel, &n, fd), 0);
+	worker_ready(NULL, own_fd, WANT_READ);
+	assert_int_equal(noted.times, 1);
+	assert_int_not_equal(noted.fd, fd);
+	assert_memory_equal(&noted.note, &n, NOTE_SIZE(&n));
+	close(fd);
+	get(other, "");
+	close(noted.fd);
+	token_gone(other);
+	assert_int_equal(note_send(channel, &n, -1), 0);
+	worker_ready(NULL, own_fd, WANT_READ);
+	assert_int_equal(noted.times, 2);
+	assert_int_equal(noted.fd, -1);
+	/* A part of one: nothing of it is kept. */
+	fd = token(&other);
+	ok(fd_send(channel, fd, &n, 1, 0) == 1, "send");
+	close(fd);
+	worker_ready(NULL, own_fd, WANT_READ);
+	assert_int_equal(noted.times, 2);
+	token_gone(other);
+	/* A new look-up helper is not the owner's business. */
+	helper_sock = token(&old);
+	fd = token(&other);
+	n.what = CREW_HELPER;
+	assert_int_equal(note_send(channel, &n, fd), 0);
+	close(fd);
+	worker_ready(NULL, own_fd, WANT_READ);
+	assert_int_equal(noted.times, 2);
+	token_gone(old);
+	assert_int_not_equal(fcntl(helper_sock, F_GETFD) & FD_CLOEXEC, 0);
+	close(helper_sock);
+	helper_sock = -1;
+	token_gone(other);
+	worker_leave(channel);
+}
+
+static int
+child_orphan(void)
+{
+	close(worker_become(3));
+	worker_ready(NULL, own_fd, WANT_READ);
+	return 10;
+}
+
+/* With the first process all end. */
+static void
+test_worker_orphan(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(child_orphan), 0);
+}
+
+/* Two workers, as the first process sees them; theirs are the other sides. */
+static void
+crew_open(int *theirs)
+{
+	int sv[2], i;
+
+	memset(&noted, 0, sizeof(noted));
+	memset(workers, 0, sizeof(workers));
+	crew = &notes;
+	crew_draining = 1;		/* nobody is forked */
+	for (i = 1; i <= 2; i++) {
+		pair(sv, SOCK_STREAM);
+		workers[i].pid = getpid();
+		workers[i].fd = sv[0];
+		workers[i].accepting = 1;
+		theirs[i] = sv[1];
+		assert_int_equal(loop_watch(sv[0], &crew_watcher, &workers[i]),
+		    0);
+	}
+}
+
+static void
+crew_close(int *theirs)
+{
+	int i;
+
+	for (i = 1; i <= 2; i++) {
+		if (workers[i].fd != -1)
+			fd_close(workers[i].fd);
+		close(theirs[i]);
+	}
+	memset(workers, 0, sizeof(workers));
+	crew = NULL;
+	crew_draining = 0;
+}
+
+static void
+crew_says(int sock, int what, int worker, unsigned id, int fd)
+{
+	struct note n;
+
+	note_init(&n, what, worker, id);
+	assert_int_equal(note_send(sock, &n, fd), 0);
+	if (fd != -1)
+		close(fd);
+}
+
+/* Whom a note is for gets it, with the name of whom it is from. */
+static void
+test_crew_route(void **state)
+{
+	static struct note n;
+	int theirs[3], sv[2], fd, other;
+
+	(void)state;
+	crew_open(theirs);
+	fd = token(&other);
+	crew_says(theirs[1], CREW_LINK, 2, 7, fd);
+	crew_says(theirs[2], CREW_WANT, 1, 8, -1);
+	settle();
+	note_there(theirs[2], CREW_LINK, 1, 7, other);
+	note_there(theirs[1], CREW_WANT, 2, 8, -1);
+	/* With the bytes beside it, and those of the next note apart. */
+	fd = token(&other);
+	note_init(&n, CREW_REQUEST, 2, 9);
+	n.len = INPUT_MAX;
+	memset(n.bytes, 'x', INPUT_MAX);
+	assert_int_equal(note_send(theirs[1], &n, fd), 0);
+	close(fd);
+	crew_says(theirs[1], CREW_WANT, 2, 10, -1);
+	settle();
+	assert_int_equal(note_recv(theirs[2], &n, &fd), 1);
+	assert_true(n.id == 9 && n.worker == 1 && n.len == INPUT_MAX &&
+	    n.bytes[0] == 'x' && n.bytes[INPUT_MAX - 1] == 'x');
+	close(fd);
+	token_gone(other);
+	note_there(theirs[2], CREW_WANT, 1, 10, -1);
+	/* One that is not there, or not any more. */
+	pair(sv, SOCK_STREAM);
+	workers[5].fd = sv[0];
+	fd = token(&other);
+	crew_says(theirs[1], CREW_LINK, 5, 7, fd);
+	settle();
+	token_gone(other);
+	get(sv[1], "");
+	close(sv[0]);
+	close(sv[1]);
+	workers[5].pid = getpid();
+	workers[5].fd = -1;
+	fd = token(&other);
+	crew_says(theirs[1], CREW_LINK, 5, 7, fd);
+	settle();
+	token_gone(other);
+	get(theirs[1], "");
+	get(theirs[2], "");
+	crew_close(theirs);
+}
+
+static void
+test_crew_first(void **state)
+{
+	int theirs[3], fd, other;
+	struct note n;
+
+	(void)state;
+	crew_open(theirs);
+	crew_says(theirs[1], CREW_FULL, CREW_FIRST, 0, -1);
+	settle();
+	assert_int_equal(workers[1].full, 1);
+	assert_int_equal(workers[2].full, 0);
+	fd = token(&other);
+	crew_says(theirs[1], CREW_ROOM, CREW_FIRST, 0, fd);
+	settle();
+	assert_int_equal(workers[1].full, 0);
+	token_gone(other);
+	assert_int_equal(noted.times, 0);
+	/* To all of them, and what they are told is from here. */
+	crew_order_all(CREW_RELOAD);
+	note_there(theirs[1], CREW_RELOAD, CREW_FIRST, 0, -1);
+	note_there(theirs[2], CREW_RELOAD, CREW_FIRST, 0, -1);
+	/* A new look-up helper is shown to all. */
+	helper_sock = token(&other);
+	crew_pass_helper();
+	close(helper_sock);
+	helper_sock = -1;
+	assert_int_equal(note_recv(theirs[1], &n, &fd), 1);
+	assert_int_equal(n.what, CREW_HELPER);
+	ok(fd != -1 && close(fd) == 0, "a descriptor");
+	note_there(theirs[2], CREW_HELPER, CREW_FIRST, 0, other);
+	crew_close(theirs);
+}
+
+/* One that has gone is not heard of for ever. */
+static void
+test_crew_gone(void **state)
+{
+	int theirs[3];
+
+	(void)state;
+	crew_open(theirs);
+	close(theirs[1]);
+	assert_int_equal(turn(0), 1);
+	assert_int_equal(workers[1].fd, -1);
+	assert_int_equal(turn(0), 0);
+	crew_order_all(CREW_RELOAD);
+	note_there(theirs[2], CREW_RELOAD, CREW_FIRST, 0, -1);
+	ok((theirs[1] = dup(theirs[2])) != -1, "dup");
+	crew_close(theirs);
+}
+
 int
 main(void)
 {
@@ -2582,22 +5623,90 @@ main(void)
 		TEST(test_stdio_stall),
 		TEST(test_stdio_epipe),
 		TEST(test_stdio_socket),
+		TEST(test_ws_flow),
+		TEST(test_ws_bytes),
+		TEST(test_ws_masks),
+		TEST(test_ws_lengths),
+		TEST(test_ws_silence),
+		TEST(test_ws_life),
+		TEST(test_ws_quiet),
+		TEST(test_ws_ping),
+		TEST(test_ws_pulse),
+		TEST(test_ws_alive),
+		TEST(test_ws_stalled_clock),
+		TEST(test_ws_stalled_short),
+		TEST(test_ws_stalled_unlinked),
+		TEST(test_ws_stalled_both),
+		TEST(test_ws_ping_owed),
+		TEST(test_ws_pong_waits),
+		TEST(test_ws_pong),
+		TEST(test_ws_ends),
+		TEST(test_ws_ends_tcp),
+		TEST(test_ws_ends_owed),
+		TEST(test_ws_linger),
+		TEST(test_ws_linger_noise),
+		TEST(test_ws_closes),
+		TEST(test_ws_closes_owed),
+		TEST(test_ws_closes_stalled),
+		TEST(test_ws_closes_broken),
+		TEST(test_ws_stays),
+		TEST(test_ws_leaves),
+		TEST(test_ws_chain),
+		TEST(test_ws_chain_closes),
+		TEST(test_ws_bad),
+		TEST(test_ws_lost),
+		TEST(test_ws_close_early),
+		TEST(test_ws_close_unlinked),
+		TEST(test_ws_drop),
+		TEST(test_ws_drop_tcp),
+		TEST(test_ws_cut),
+		TEST(test_ws_fail),
+		TEST(test_ws_fail_not),
+		TEST(test_ws_send_error),
+		TEST(test_ws_send_error_ping),
+		TEST(test_ws_send_error_owed),
+		TEST(test_ws_send_error_pong),
+		TEST(test_ws_send_error_closed),
+		TEST(test_ws_failed),
+		TEST(test_ws_backpressure),
+		TEST(test_ws_backpressure_far),
+		TEST(test_ws_codec_in),
+		TEST(test_ws_codec_out),
+		TEST(test_ws_codec_end),
+		TEST(test_ws_codec_bad),
+		TEST(test_ws_early),
+		TEST(test_ws_early_link),
+		TEST(test_ws_move),
+		TEST(test_ws_release),
 		TEST(test_dial_literal),
 		TEST(test_dial_source),
 		TEST(test_dial_fails),
 		TEST(test_dial_cancel),
 		TEST(test_dial_interleave),
-		TEST(test_dial_full),
-		TEST(test_dial_next),
 		TEST(test_lookup),
 		TEST(test_lookup_fails),
 		TEST(test_lookup_cancel),
 		TEST(test_lookup_busy),
+		TEST(test_dial_full),
+		TEST(test_dial_next),
 		TEST(test_lookup_helper),
 		TEST(test_listen_addrs),
 		TEST(test_listen_open),
 		TEST(test_listener),
 		TEST(test_listener_rest),
+		TEST(test_random),
+		TEST(test_random_child),
+		TEST(test_fd_peer),
+		TEST(test_fd_peer_mapped),
+		TEST(test_fd_own),
+		TEST(test_crew_tell),
+		TEST(test_crew_pass),
+		TEST(test_crew_tell_full),
+		TEST(test_worker_note),
+		TEST(test_worker_orphan),
+		TEST(test_crew_route),
+		TEST(test_crew_first),
+		TEST(test_crew_gone),
 	};
 
 	/* As fd_sane() does; and whatever blocks after all is ended. */
