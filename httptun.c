@@ -801,19 +801,33 @@ hops_parse(void)
 	}
 }
 
+/* A WebSocket is not asked for inside of another one. */
+static void
+bridges_check(void)
+{
+	const struct hop *h;
+	const struct forward *f;
+	int bridges = opt.bridge != NULL;
+
+	for (f = opt.forwards; f != NULL; f = f->next)
+		bridges += f->bridge != NULL;
+	for (h = opt.hops; h != NULL && bridges > 0; h = h->next)
+		if (h->carriage == BY_WS)
+			die(2, "-x", "%s: a WebSocket, and the destination is "
+			    "one too", h->who);
+}
+
 /* The URL of a WebSocket server. */
 static struct hop *
 bridge_new(char *arg, const char *who)
 {
-	struct hop *h = xalloc(sizeof(*h)), *before;
+	struct hop *h = xalloc(sizeof(*h));
 	const char *wrong = hop_parse(h, arg);
 
 	hop_mask(arg);
 	if (wrong == NULL && h->carriage != BY_WS)
 		wrong = "not a WebSocket's URL";
-	for (before = opt.hops; before != NULL; before = before->next)
-		if (wrong == NULL && before->carriage == BY_WS)
-			wrong = "a second one of its kind in the chain";
+
 	if (wrong != NULL)
 		die(2, who, "%s: %s", arg, wrong);
 	return h;
@@ -1805,13 +1819,16 @@ ws_wrong(const struct opening *o, const struct head *h)
 	    !head_lists(h, "Connection", "Upgrade"))
 		return "no upgrade";
 	if (f == NULL || f->value.n != WS_ACCEPT ||
-	    memcmp(f->value.p, expected, WS_ACCEPT) != 0)
+	    memcmp(f->value.p, expected, WS_ACCEPT) != 0 ||
+	    head_field(h, "Sec-WebSocket-Accept", f) != NULL)
 		return "a wrong Sec-WebSocket-Accept";
 	if (head_field(h, "Sec-WebSocket-Extensions", NULL) != NULL)
 		return "an extension that was not asked for";
 	if (protocol == NULL)
 		return opt.mode == MODE_EXIT &&
 		    hop_next(o, o->hop) == NULL ? "no exits there" : NULL;
+	if (head_field(h, "Sec-WebSocket-Protocol", protocol) != NULL)
+		return "two protocols";
 	rest.p = asked;
 	rest.n = asked != NULL ? strlen(asked) : 0;
 	while (list_next(&rest, &item))
@@ -6012,6 +6029,7 @@ main(int argc, char **argv)
 	opt_conflicts(seen);
 	hops_parse();
 	opt_operands(argc - optind, argv + optind);
+	bridges_check();
 	if (opt.cred_file != NULL &&
 	    (opt.creds = cred_read(opt.cred_file, 0)) == NULL)
 		return 2;
