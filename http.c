@@ -812,7 +812,7 @@ poll_id(struct span path, struct span *id)
 
 	while (n > 0 && path.p[n - 1] != '/')
 		n--;
-	if (n == 0)
+	if (n == 0 || memchr(path.p, '?', path.n) != NULL)
 		return 0;
 	id->p = path.p + n;
 	id->n = path.n - n;

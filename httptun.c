@@ -46,6 +46,7 @@
 
 #define NO_PORT		65536		/* sockets come from elsewhere */
 #define WHY_MAX		256		/* bytes of a reason in the log */
+#define SESSION_LOAD	2		/* connections that a session has */
 #define POLL_FIELDS	"Cache-Control: no-store\r\n" \
 			"X-Accel-Buffering: no\r\n"
 
@@ -784,13 +785,12 @@ hops_parse(void)
 {
 	const char *wrong;
 	struct hop *h;
-	int n[3] = { 0, 0, 0 };
+	int polls = 0;
 
 	for (h = opt.hops; h != NULL; h = h->next) {
 		wrong = hop_parse(h, h->arg);
-		if (wrong == NULL && h->carriage != BY_CONNECT &&
-		    n[h->carriage]++ > 0)
-			wrong = "a second one of its kind in the chain";
+		if (wrong == NULL && h->carriage == BY_POLL && polls++ > 0)
+			wrong = "a second poll server in the chain";
 		if (wrong != NULL) {
 			hop_mask(h->arg);
 			die(2, "-x", "%s: %s", h->arg, wrong);
@@ -799,22 +799,6 @@ hops_parse(void)
 		free(h->arg);
 		h->arg = NULL;
 	}
-}
-
-/* A WebSocket is not asked for inside of another one. */
-static void
-bridges_check(void)
-{
-	const struct hop *h;
-	const struct forward *f;
-	int bridges = opt.bridge != NULL;
-
-	for (f = opt.forwards; f != NULL; f = f->next)
-		bridges += f->bridge != NULL;
-	for (h = opt.hops; h != NULL && bridges > 0; h = h->next)
-		if (h->carriage == BY_WS)
-			die(2, "-x", "%s: a WebSocket, and the destination is "
-			    "one too", h->who);
 }
 
 /* The URL of a WebSocket server. */
@@ -915,6 +899,7 @@ struct asker {
 	void	(*refused)(struct tunnel *);
 	void	(*ended)(struct tunnel *, const char *why, int broken);
 	int	lingers;	/* a client's WebSocket ends in order */
+	int	inner;		/* it is a part of another tunnel */
 };
 
 /* An http:// request on its way, until the client's connection is closed. */
@@ -935,6 +920,7 @@ struct tunnel {
 	struct errand	*errand;	/* a request on it is for one */
 	struct poller	*poller;	/* the far end is one */
 	struct lane	*lane;		/* it is a connection of one */
+	struct tunnel	*sleeve;	/* what the far end goes through */
 	struct timer	 deadline;
 	struct grave	 grave;
 	enum state	 state;
@@ -968,6 +954,7 @@ static struct slot (*slots)[SESSIONS_EACH];
 
 static struct tunnel *tunnels;
 static int ntunnels;
+static int load;		/* what they take, in places for a tunnel */
 static int draining;		/* no more requests: leave with the last */
 static int leaving;		/* this worker accepts no more for now */
 
@@ -981,6 +968,10 @@ static void	errand_end(struct errand *);
 static void	poller_start(struct tunnel *, struct hop *);
 static void	poller_leave(struct tunnel *);
 static struct hop *lane_stop(const struct lane *);
+static void	poller_move(struct tunnel *to, struct tunnel *from);
+static void	near_broken(void *, struct end *);
+static void	sleeve_drop(struct tunnel *, int broken);
+static int	sleeve_put(struct tunnel *);
 static const struct asker by_lane;
 
 static const struct dialer far_dialer = { far_allowed, far_dialed };
@@ -1033,7 +1024,7 @@ tunnels_max(void)
 static int
 tunnels_room(void)
 {
-	return !leaving && ntunnels < tunnels_max();
+	return !leaving && load < tunnels_max();
 }
 
 /* Tells the first process when this worker fills up, and when it has room. */
@@ -1042,10 +1033,10 @@ worker_load(void)
 {
 	static int full;
 
-	if (!full && ntunnels >= tunnels_max()) {
+	if (!full && load >= tunnels_max()) {
 		full = 1;
 		(void)crew_tell(CREW_FULL, CREW_FIRST, 0, -1);
-	} else if (full && ntunnels <= tunnels_max() * 3 / 4) {
+	} else if (full && load <= tunnels_max() * 3 / 4) {
 		full = 0;
 		(void)crew_tell(CREW_ROOM, CREW_FIRST, 0, -1);
 	}
@@ -1068,6 +1059,7 @@ tunnel_new(const struct asker *asker)
 	t->link = &tunnels;
 	tunnels = t;
 	ntunnels++;
+	load++;
 	worker_load();
 	return t;
 }
@@ -1089,6 +1081,7 @@ tunnel_free(void *arg)
 	if ((*t->link = t->next) != NULL)
 		t->next->link = t->link;
 	ntunnels--;
+	load--;
 	worker_load();
 	exchange_free(t);
 	free(t->what);
@@ -1118,14 +1111,15 @@ tunnel_close(struct tunnel *t, const char *why, int broken)
 {
 	if (t->state == DEAD)
 		return;
-	if ((t->state == OPEN || t->state == CHECK) && t->asker != &by_lane)
+	if ((t->state == OPEN || t->state == CHECK) && !t->asker->inner)
 		totals->open--;
 	if (t->state != LINGER && t->state != HEAD && t->state != SERVING &&
-	    t->asker != &by_lane)
+	    !t->asker->inner)
 		log_tunnel(t, why);
 	if (t->errand != NULL)
 		errand_end(t->errand);
 	poller_leave(t);
+	sleeve_drop(t, broken);
 	opening_drop(t);
 	timer_stop(&t->deadline);
 	(broken ? end_reset : end_close)(&t->far);
@@ -1160,7 +1154,7 @@ tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
 	snprintf(f->who, sizeof(f->who), "%s", who);
 	f->status = t->status = code;
 	f->error = error;
-	if (t->asker != &by_lane)
+	if (!t->asker->inner)
 		totals->refused++;
 	if (t->opening->dial != NULL)
 		dial_cancel(t->opening->dial);
@@ -1170,6 +1164,7 @@ tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
 	t->opening->want = 0;
 	timer_stop(&t->deadline);
 	poller_leave(t);
+	sleeve_drop(t, 1);
 	end_close(&t->far);
 	t->asker->refused(t);
 }
@@ -1240,6 +1235,7 @@ far_dial(struct tunnel *t)
 	struct opening *o = t->opening;
 	struct hop *h;
 
+	sleeve_drop(t, 1);
 	end_close(&t->far);
 	o->hop = o->first;
 	o->nth = o->inside = o->again = 0;
@@ -1327,7 +1323,7 @@ tunnel_opened(struct tunnel *t)
 	opening_drop(t);
 	timer_stop(&t->deadline);
 	t->state = OPEN;
-	if (t->asker == &by_lane) {
+	if (t->asker->inner) {
 		t->asker->opened(t);
 		return;
 	}
@@ -1351,7 +1347,7 @@ far_allowed(void *arg, const union addr *a)
 	struct opening *o = t->opening;
 
 	return !(opt.mode & MODE_SERVE) || o->hop != NULL ||
-	    t->asker == &by_lane ||
+	    t->asker->inner ||
 	    target_allowed(o->host, o->port, a, t->local, o->fault.why);
 }
 
@@ -1530,6 +1526,79 @@ connect_request(struct opening *o, struct buf *b, int first)
 	return bad;
 }
 
+/*
+ * What stands on a WebSocket or on a poll session cannot be made another one:
+ * a tunnel of its own takes that end, and the far end begins anew.
+ */
+static void
+sleeve_opened(struct tunnel *s)
+{
+	(void)s;
+}
+
+static void
+sleeve_ended(struct tunnel *s, const char *why, int broken)
+{
+	(void)s;
+	(void)why;
+	(void)broken;
+}
+
+static const struct asker by_sleeve = {
+	sleeve_opened, sleeve_opened, sleeve_ended, 0, 1
+};
+
+static const struct steps sleeve_steps = {
+	ends_idle, ends_idle, ends_idle, ends_done, near_broken
+};
+
+/* What it was for is done, and it should be by now. */
+static void
+sleeve_late(void *arg)
+{
+	tunnel_close(arg, "", 0);
+}
+
+static void
+sleeve_drop(struct tunnel *t, int broken)
+{
+	struct tunnel *s = t->sleeve;
+
+	t->sleeve = NULL;
+	if (s != NULL && broken)
+		tunnel_close(s, "", 1);
+	else if (s != NULL)
+		timer_set(&s->deadline, (int64_t)LINGER_SECS * 1000,
+		    sleeve_late, s);
+}
+
+/* -1: that did not go, and the tunnel was refused. */
+static int
+sleeve_put(struct tunnel *t)
+{
+	struct tunnel *s = NULL;
+	int fd[2];
+
+	if (fd_pair(fd) == -1 || (s = tunnel_new(&by_sleeve)) == NULL) {
+		if (s == NULL && errno == ENOMEM) {
+			close(fd[0]);
+			close(fd[1]);
+		}
+		tunnel_refuse(t, 503, "connection_limit_reached",
+		    t->opening->hop->who, "%s", strerror(errno));
+		return -1;
+	}
+	s->state = OPEN;
+	s->sleeve = t->sleeve;
+	t->sleeve = s;
+	poller_move(s, t);
+	end_socket(&s->near, fd[0], &sleeve_steps, s);
+	end_move(&s->far, &t->far, &far_steps, s);
+	end_socket(&t->far, fd[1], &far_steps, t);
+	end_link(&s->near, &s->far);
+	return 0;
+}
+
 /* Asks the hop, for itself to be a WebSocket or for what is behind it. */
 static void
 hop_ask(struct tunnel *t)
@@ -1542,6 +1611,9 @@ hop_ask(struct tunnel *t)
 	const struct extra *x;
 	struct buf b = { NULL, 0, 0, 0 };
 
+	if (ws && (t->far.ws != NULL || t->poller != NULL) &&
+	    sleeve_put(t) == -1)
+		return;
 	bad = (ws ? ws_request : connect_request)(o, &b, first);
 	if (o->answered & hop_bit(o) && (!first || !extra_replaces(field))) {
 		bad |= buf_fmt(&b, "%s: ", field);
@@ -2041,7 +2113,7 @@ stdio_ended(struct tunnel *t, const char *why, int broken)
 }
 
 static const struct asker by_stdio = {
-	stdio_opened, stdio_refused, stdio_ended, 0
+	stdio_opened, stdio_refused, stdio_ended, 0, 0
 };
 
 static const struct steps stdio_steps = {
@@ -2223,7 +2295,7 @@ port_ended(struct tunnel *t, const char *why, int broken)
 }
 
 static const struct asker by_port = {
-	port_opened, port_refused, port_ended, 0
+	port_opened, port_refused, port_ended, 0, 0
 };
 
 static const struct steps port_steps = {
@@ -2488,7 +2560,7 @@ request_refused(struct tunnel *t)
 }
 
 static const struct asker by_request = {
-	request_opened, request_refused, port_ended, 1
+	request_opened, request_refused, port_ended, 1, 0
 };
 
 /* What makes a request malformed whatever it asks for; NULL: nothing. */
@@ -2851,6 +2923,14 @@ request_again(void *arg)
 	request_read(t);
 }
 
+/* Afterwards, when what it was called from is done. */
+static void
+request_resume(struct tunnel *t)
+{
+	if (t->state == HEAD && (t->near.in.len > 0 || t->near.eof))
+		timer_set(&t->deadline, 0, request_again, t);
+}
+
 static void
 request_input(void *arg, struct end *e)
 {
@@ -2904,8 +2984,7 @@ request_over(void *arg, struct end *e)
 		http_asked(t);
 	else {
 		errand_put(t->errand);
-		if (t->state == HEAD && t->near.in.len > 0)
-			timer_set(&t->deadline, 0, request_again, t);
+		request_resume(t);
 	}
 }
 
@@ -3189,7 +3268,8 @@ slot_claim(int worker, unsigned number)
 	for (w = 0; w < WORKERS_MAX; w++)
 		for (i = 0; i < SESSIONS_EACH; i++)
 			n += slots[w][i].state == SLOT_GRANTED;
-	mine->state = slot_find(mine->id, strlen(mine->id)) != -1 ?
+	if (mine->state == SLOT_CLAIMED)
+		mine->state = slot_find(mine->id, strlen(mine->id)) != -1 ?
 	    SLOT_TAKEN : n >= SESSIONS_MAX ? SLOT_FULL : SLOT_GRANTED;
 	(void)crew_tell(CREW_CLAIMED, worker, number, -1);
 }
@@ -3308,6 +3388,7 @@ errand_gone(struct errand *e)
 		t->bodiless = 1;
 		poll_refuse(t, 410, 0, "");
 	}
+	request_resume(t);
 }
 
 /* A GET takes all that waits. */
@@ -3374,8 +3455,7 @@ errand_input(struct errand *e)
 
 	if (e->purport == TO_PUT && e->stale)
 		errand_skip(e);
-	if (t->state == HEAD && t->near.in.len > 0)
-		timer_set(&t->deadline, 0, request_again, t);
+	request_resume(t);
 }
 
 /* Lets the body flow if it can: nothing may wait for the far end. */
@@ -3412,7 +3492,7 @@ session_wake(void *arg)
 	struct errand *e, *next;
 	struct tunnel *t;
 
-	for (e = s->errands; e != NULL; e = next) {
+	for (e = s->errands; e != NULL && s->claimed; e = next) {
 		next = e->next;
 		t = e->t;
 		if (s->broken && e->purport != TO_OPEN)
@@ -3428,15 +3508,15 @@ session_wake(void *arg)
 		else
 			errand_flow(e);
 		/* What it sent behind that is looked at afterwards. */
-		if (t->state == HEAD && t->near.in.len > 0)
-			timer_set(&t->deadline, 0, request_again, t);
+		request_resume(t);
 	}
 }
 
 static void
 session_rouse(struct session *s)
 {
-	timer_set(&s->wake, 0, session_wake, s);
+	if (s->claimed)
+		timer_set(&s->wake, 0, session_wake, s);
 }
 
 /* The answer was held back for long enough. */
@@ -3562,6 +3642,8 @@ session_free(struct session *s)
 	timer_stop(&s->expiry);
 	slots[crew_number()][s->slot].state = SLOT_FREE;
 	s->t->session = NULL;
+	load -= SESSION_LOAD;
+	worker_load();
 	buf_free(&s->down);
 	free(s->host);
 	free(s);
@@ -3612,7 +3694,7 @@ session_ended(struct tunnel *t, const char *why, int broken)
 }
 
 static const struct asker by_session = {
-	session_opened, session_refused, session_ended, 0
+	session_opened, session_refused, session_ended, 0, 0
 };
 
 /* The id is ours, or somebody else's. */
@@ -3632,6 +3714,7 @@ session_claimed(unsigned number)
 	if (st == NULL)
 		return;
 	s->claimed = 1;
+	timer_stop(&s->wake);
 	if (slot->state == SLOT_GRANTED) {
 		tunnel_open(st, s->host, s->port, request_hops(), NULL);
 		return;
@@ -3673,6 +3756,8 @@ session_new(struct tunnel *t, struct span id, enum dialect dialect)
 	memcpy(mine[i].id, s->id, sizeof(s->id));
 	mine[i].state = SLOT_CLAIMED;
 	st->session = s;
+	load += SESSION_LOAD;
+	worker_load();
 	st->client = t->client;
 	st->local = t->local;
 	st->since = t->since;
@@ -3686,6 +3771,16 @@ same_user(const struct tunnel *a, const struct tunnel *b)
 {
 	return a->user == NULL || b->user == NULL ? a->user == b->user :
 	    strcmp(a->user, b->user) == 0;
+}
+
+/* Asks worker 0, which may be a new one by and by. */
+static void
+session_claim(void *arg)
+{
+	struct session *s = arg;
+
+	timer_set(&s->wake, 1000, session_claim, s);
+	(void)crew_tell(CREW_CLAIM, 0, s->slot, -1);
 }
 
 /* The request for a tunnel; its body, n bytes at p, is there. */
@@ -3731,7 +3826,7 @@ poll_post(struct tunnel *t, struct session *s, struct span id,
 		return;
 	}
 	s->port = port;
-	(void)crew_tell(CREW_CLAIM, 0, s->slot, -1);
+	session_claim(s);
 }
 
 /* The body of a PUT that is refused is in `in', or the connection ends. */
@@ -3822,8 +3917,7 @@ poll_get(struct tunnel *t, struct session *s, uint64_t offset)
 		old = e->t;
 		errand_end(e);
 		poll_reply(old, 204, s->base, UNKNOWN, NULL, 0);
-		if (old->state == HEAD && old->near.in.len > 0)
-			timer_set(&old->deadline, 0, request_again, old);
+		request_resume(old);
 	}
 	if ((e = errand_new(s, t, TO_GET)) == NULL)
 		tunnel_close(t, "no memory", 1);
@@ -4030,8 +4124,10 @@ poll_serve(struct tunnel *t, const struct head *h, size_t len)
 	(void)poll_id(poll_path(h), &ids);
 	s = session_find(ids);
 	w = s != NULL ? crew_number() : slot_find(ids.p, ids.n);
-	if (w != -1 && w != crew_number() && !t->passed) {
-		poll_pass(t, w);
+	/* Where this worker is full, the first process knows another one. */
+	if (!t->passed && ((w != -1 && w != crew_number()) ||
+	    (w == -1 && purport == TO_OPEN && !tunnels_room()))) {
+		poll_pass(t, w != -1 ? w : CREW_FIRST);
 		return;
 	}
 	t->passed = 0;
@@ -4149,6 +4245,7 @@ struct poller {
 	struct buf	 up;		/* what is not acknowledged */
 	uint64_t	 base;		/* where in the stream up begins */
 	uint64_t	 have;		/* what came from the target */
+	uint64_t	 end;		/* where that ends, or UNKNOWN */
 	size_t		 body;		/* bytes of a PUT at most */
 	int64_t		 heard;		/* when the server answered last */
 	struct lane	 lane[LANES];
@@ -4181,7 +4278,6 @@ lane_drop(struct lane *l)
 
 	l->c = NULL;
 	l->kept = l->sent = 0;
-	l->status = 0;
 	if (c == NULL)
 		return;
 	c->lane = NULL;
@@ -4239,12 +4335,23 @@ poller_leave(struct tunnel *t)
 	lane_go(l);
 }
 
+/* It is another tunnel's far end now. */
+static void
+poller_move(struct tunnel *to, struct tunnel *from)
+{
+	if ((to->poller = from->poller) != NULL)
+		to->poller->t = to;
+	from->poller = NULL;
+}
+
 /* It cannot go on: the tunnel could not be opened, or breaks. */
 static void
-poller_fail(struct poller *p, int code, int received, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
+poller_fail(struct poller *p, const char *who, int code, int received,
+    const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
 static void
-poller_fail(struct poller *p, int code, int received, const char *fmt, ...)
+poller_fail(struct poller *p, const char *who, int code, int received,
+    const char *fmt, ...)
 {
 	struct tunnel *t = p->t;
 	char what[WHY_MAX + 64], why[HOST_MAX + 16 + sizeof(what)];
@@ -4261,9 +4368,9 @@ poller_fail(struct poller *p, int code, int received, const char *fmt, ...)
 			p->posted = 0;
 		tunnel_refuse(t, code, code == 504 ? "connection_timeout" :
 		    code == 403 ? "http_request_denied" :
-		    "destination_unavailable", p->hop->who, "%s", what);
+		    "destination_unavailable", who, "%s", what);
 	} else {
-		snprintf(why, sizeof(why), "%s: %s", p->hop->who, what);
+		snprintf(why, sizeof(why), "%s: %s", who, what);
 		tunnel_close(t, why, 1);
 	}
 }
@@ -4424,7 +4531,7 @@ lane_send(struct lane *l)
 	if (bad) {
 		buf_free(&head);
 		buf_free(&body);
-		poller_fail(p, 503, 0, "%s", strerror(ENOMEM));
+		poller_fail(p, p->hop->who, 503, 0, "%s", strerror(ENOMEM));
 		return;
 	}
 	if (l->purport == TO_OPEN)
@@ -4457,13 +4564,14 @@ lane_go(struct lane *l)
 	if (l->busy || p->gone || !lane_next(l))
 		return;
 	l->busy = 1;
+	l->status = 0;
 	if (l->c != NULL) {
 		lane_send(l);
 		return;
 	}
 	if ((l->c = tunnel_new(&by_lane)) == NULL) {
 		l->busy = 0;
-		poller_fail(p, 503, 0, "%s", strerror(ENOMEM));
+		poller_fail(p, p->hop->who, 503, 0, "%s", strerror(ENOMEM));
 		return;
 	}
 	l->c->lane = l;
@@ -4486,7 +4594,7 @@ lane_fail(struct lane *l, const char *why)
 		return;
 	}
 	if (p->open && loop_now() - p->heard >= (int64_t)SESSION_SECS * 1000) {
-		poller_fail(p, 504, 0, "%s for %d s", why, SESSION_SECS);
+		poller_fail(p, p->hop->who, 504, 0, "%s for %d s", why, SESSION_SECS);
 		return;
 	}
 	/* A kept connection may have been closed meanwhile. */
@@ -4537,7 +4645,7 @@ lane_acked(struct lane *l, uint64_t to)
 	struct poller *p = l->p;
 
 	if (to < p->base || to > p->base + p->up.len) {
-		poller_fail(p, 502, l->status, "an impossible Tunnel-Offset");
+		poller_fail(p, p->hop->who, 502, l->status, "an impossible Tunnel-Offset");
 		return;
 	}
 	buf_take(&p->up, (size_t)(to - p->base));
@@ -4567,7 +4675,7 @@ lane_put_done(struct lane *l)
 		    POLL_BODY_MIN;
 		lane_go(l);
 	} else
-		poller_fail(p, 502, l->status, "%d %s%s", l->status,
+		poller_fail(p, p->hop->who, 502, l->status, "%d %s%s", l->status,
 		    status_reason(l->status), p->dialect == KHUEVU &&
 		    l->status >= 503 ? ", a part of it is lost" : "");
 }
@@ -4585,17 +4693,18 @@ lane_get_done(struct lane *l)
 	}
 	if ((l->status != 200 && l->status != 204) ||
 	    (p->dialect == NATIVE && (!l->native || l->to != l->offset))) {
-		poller_fail(p, 502, l->status, "%d %s", l->status,
+		poller_fail(p, p->hop->who, 502, l->status, "%d %s", l->status,
 		    l->status == 200 || l->status == 204 ?
 		    "with an impossible Tunnel-Offset" :
 		    status_reason(l->status));
 		return;
 	}
-	if (l->end != UNKNOWN && l->end < p->have) {
-		poller_fail(p, 502, l->status, "an impossible Tunnel-End");
+	if (p->have > p->end) {
+		poller_fail(p, p->hop->who, 502, l->status,
+		    "more than its Tunnel-End");
 		return;
 	}
-	if (l->end == p->have ||
+	if (p->have == p->end ||
 	    (p->dialect == KHUEVU && empty && l->status == 200)) {
 		poller_over(p);
 		return;
@@ -4623,7 +4732,7 @@ lane_post_done(struct lane *l)
 		p->bare = 1;
 		lane_go(l);
 	} else
-		poller_fail(p, l->status == 403 || l->status == 504 ?
+		poller_fail(p, p->hop->who, l->status == 403 || l->status == 504 ?
 		    l->status : 502, l->status, "%d %s%s%s", l->status,
 		    status_reason(l->status), l->text[0] != '\0' ? ": " : "",
 		    l->text);
@@ -4759,10 +4868,26 @@ lane_challenged(struct lane *l, const struct head *h)
 		p->answered = (p->answered | bit) & 3;
 		return 1;
 	}
-	poller_fail(p, 502, h->status, "%d %s (offered: %s%s)", h->status,
+	poller_fail(p, hop->who, 502, h->status, "%d %s (offered: %s%s)", h->status,
 	    status_reason(h->status), offers[0] != '\0' ? offers : "nothing",
 	    wrong);
 	return -1;
+}
+
+/* Where the target's direction ends, as far as it is said.  -1: impossible. */
+static int
+lane_end(struct lane *l)
+{
+	struct poller *p = l->p;
+	uint64_t to = l->offset;
+
+	if (l->piece.message.in == BODY_LENGTH)
+		to += l->piece.message.left;
+	if (l->end != UNKNOWN && p->end != UNKNOWN && l->end != p->end)
+		return -1;
+	if (l->end != UNKNOWN)
+		p->end = l->end;
+	return to <= p->end ? 0 : -1;
 }
 
 /* The head of an answer. */
@@ -4786,6 +4911,12 @@ lane_answer(struct lane *l, const struct head *h, size_t len)
 		r = lane_challenged(l, h);
 	if (r == -1)
 		return;
+	if (l->purport == TO_GET && l->native && h->status < 300 &&
+	    p->t != NULL && lane_end(l) == -1) {
+		poller_fail(p, p->hop->who, 502, h->status,
+		    "an impossible Tunnel-End");
+		return;
+	}
 	buf_take(&l->c->far.in, len);
 	if (r == 1) {
 		/* not worth its connection, but for an empty one */
@@ -4886,7 +5017,7 @@ lane_ended(struct tunnel *c, const char *why, int broken)
 }
 
 static const struct asker by_lane = {
-	lane_opened, lane_refused, lane_ended, 0
+	lane_opened, lane_refused, lane_ended, 0, 1
 };
 
 /* An idle session wants a request now and then. */
@@ -4982,6 +5113,7 @@ poller_start(struct tunnel *t, struct hop *h)
 	p->answered = opt.auth_first && h->pass != NULL ? 1 : 0;
 	if (opt.auth_first && p->via != NULL && p->via->pass != NULL)
 		p->answered |= 2;
+	p->end = UNKNOWN;
 	p->body = POLL_WINDOW;
 	p->heard = loop_now();
 	random_bytes(raw, sizeof(raw));
@@ -5322,7 +5454,7 @@ exit_ended(struct tunnel *t, const char *why, int broken)
 }
 
 static const struct asker by_exit = {
-	exit_opened, exit_declined, exit_ended, 0
+	exit_opened, exit_declined, exit_ended, 0, 0
 };
 
 static void
@@ -5496,7 +5628,7 @@ inetd_ended(struct tunnel *t, const char *why, int broken)
 }
 
 static const struct asker by_inetd = {
-	request_opened, request_refused, inetd_ended, 0
+	request_opened, request_refused, inetd_ended, 0, 0
 };
 
 static void
@@ -6029,7 +6161,6 @@ main(int argc, char **argv)
 	opt_conflicts(seen);
 	hops_parse();
 	opt_operands(argc - optind, argv + optind);
-	bridges_check();
 	if (opt.cred_file != NULL &&
 	    (opt.creds = cred_read(opt.cred_file, 0)) == NULL)
 		return 2;

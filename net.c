@@ -752,6 +752,22 @@ fd_own(int fd)
 	fd_tcp(fd);
 }
 
+int
+fd_pair(int *fd)
+{
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fd) == -1)
+		return -1;
+	if (fd[0] >= FD_SETSIZE || fd[1] >= FD_SETSIZE) {
+		close(fd[0]);
+		close(fd[1]);
+		errno = EMFILE;
+		return -1;
+	}
+	fd_flags(fd[0]);
+	fd_flags(fd[1]);
+	return 0;
+}
+
 void *
 shared_alloc(size_t n)
 {
@@ -1281,7 +1297,8 @@ end_move(struct end *to, struct end *from, const struct steps *steps,
 	*to = *from;
 	to->steps = steps;
 	to->owner = owner;
-	slots[to->rfd].arg = slots[to->wfd].arg = to;
+	if (to->rfd != -1)
+		slots[to->rfd].arg = slots[to->wfd].arg = to;
 	if (to->ws != NULL) {
 		from->ws = NULL;
 		end_pulse(to, to->ws->quiet, to->ws->grace);
@@ -2805,6 +2822,10 @@ crew_ready(void *arg, int fd, unsigned what)
 	}
 	to = the_note.worker;
 	the_note.worker = (int)(w - workers);
+	if (the_note.what == CREW_REQUEST && to == CREW_FIRST)
+		for (to = 0; to < WORKERS_MAX - 1 && (workers[to].pid == 0 ||
+		    !workers[to].accepting || workers[to].full); )
+			to++;
 	if (to == CREW_FIRST) {
 		w->full = the_note.what == CREW_FULL;
 		crew_balance(NULL);
