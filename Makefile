@@ -18,7 +18,7 @@ SRC	= httptun.c net.c http.c
 OBJ	= httptun.o net.o http.o
 UNIT	= tests/unit_http tests/unit_net tests/unit_httptun
 SYSTEM	= tests/serve tests/listen tests/connect tests/forward tests/real \
-	  tests/peers
+	  tests/peers tests/ws tests/reverse
 TESTS	= $(UNIT) $(SYSTEM)
 
 all: httptun
@@ -62,6 +62,12 @@ tests/serve: tests/serve.c tests/kit.o tests/kit.h
 	    tests/kit.o -lcmocka
 tests/peers: tests/peers.c tests/kit.o tests/kit.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/peers.c \
+	    tests/kit.o -lcmocka
+tests/ws: tests/ws.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/ws.c \
+	    tests/kit.o -lcmocka
+tests/reverse: tests/reverse.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/reverse.c \
 	    tests/kit.o -lcmocka
 
 # All run, two at a time, and one that fails fails the whole.
