@@ -932,7 +932,8 @@ struct tunnel {
 			 vouched:1,	/* it showed its credentials before */
 			 at_exit:1,	/* it is an exit's link: one request */
 			 used:1,	/* that has come */
-			 native:1,	/* the request has a Tunnel-Offset */
+			 polls:1,	/* the request is for a session */
+			 native:1,	/* it has a Tunnel-Offset */
 			 hushed:1,	/* no line in the log */
 			 passed:1,	/* another worker passed it to us */
 			 self:2;	/* the URL is, or is not, our own */
@@ -2451,8 +2452,10 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 		    "\r\n", proxy_status);
 	n = strlen(fields);
 	if (t->native)
-		snprintf(fields + n, sizeof(fields) - n, "Tunnel-Offset: %llu"
-		    "\r\n" POLL_FIELDS, (unsigned long long)t->offset);
+		n += (size_t)snprintf(fields + n, sizeof(fields) - n,
+		    "Tunnel-Offset: %llu\r\n", (unsigned long long)t->offset);
+	if (t->native || t->polls)
+		snprintf(fields + n, sizeof(fields) - n, "%s", POLL_FIELDS);
 	text_escape(line, sizeof(line), text, strlen(text));
 	t->status = code;
 	if (!t->hushed)
@@ -2470,7 +2473,7 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 	buf_free(&b);
 	if (t->state == DEAD)
 		return;
-	t->native = 0;
+	t->native = t->polls = 0;
 	if (t->keep && !t->at_exit)
 		request_wait(t);
 	else
@@ -2855,6 +2858,7 @@ request_serve(struct tunnel *t, const struct head *h, size_t len)
 	t->what = purpose == FOR_POLL ? strdup("poll") : request_what(h);
 	t->native = !target_absolute(h->target) || purpose == FOR_POLL ?
 	    head_field(h, "Tunnel-Offset", NULL) != NULL : 0;
+	t->polls = purpose == FOR_POLL;
 	t->offset = 0;
 	request_judge(t, h, host, &port, &v);
 	if (v.status == 0 && purpose == FOR_WS) {
@@ -3384,10 +3388,8 @@ errand_gone(struct errand *e)
 		poll_refuse(t, 503, 0, "the tunnel broke");
 	else if (s->dialect == KHUEVU)
 		poll_reply(t, 200, 0, UNKNOWN, NULL, 0);
-	else {
-		t->bodiless = 1;
-		poll_refuse(t, 410, 0, "");
-	}
+	else				/* its client writes out any body */
+		poll_reply(t, 410, 0, UNKNOWN, NULL, 0);
 	request_resume(t);
 }
 
@@ -3402,7 +3404,9 @@ errand_get(struct errand *e)
 
 	if (n == 0 && !s->ended)
 		return;
-	if (end && s->dialect == BRIDGE) {
+	if (end && s->dialect == BRIDGE) {	/* it knows no half-close */
+		s->broken = 1;
+		end_close(&s->t->far);
 		errand_gone(e);
 		return;
 	}
@@ -4152,8 +4156,11 @@ poll_serve(struct tunnel *t, const struct head *h, size_t len)
 		poll_unput(t, length);
 		if (framing == BODY_CHUNKED)
 			t->keep = 0;
-		poll_refuse(t, code, s != NULL && code != 404 ? s->have : 0,
-		    status_reason(code));
+		if (code == 404 && !t->native)
+			poll_reply(t, 404, 0, UNKNOWN, NULL, 0);
+		else
+			poll_refuse(t, code, s != NULL && code != 404 ?
+			    s->have : 0, status_reason(code));
 	} else if (purport == TO_OPEN) {
 		struct buf *in = &t->near.in;
 		char form[POLL_POST_MAX];
@@ -4613,7 +4620,7 @@ poller_over(struct poller *p)
 	struct tunnel *t = p->t;
 
 	p->over = 1;
-	if (p->dialect != NATIVE) {
+	if (p->dialect == BRIDGE) {	/* it knows no half-close */
 		buf_free(&p->up);
 		t->far.finish = t->far.finished = 1;
 	}
@@ -4941,12 +4948,12 @@ lane_input(struct lane *l)
 	struct head h;
 	ssize_t n;
 
-	if (l->status != 0) {
-		lane_read(l);
-		return;
-	}
 	if (!l->sent) {			/* nothing was asked: it is closed */
 		lane_drop(l);
+		return;
+	}
+	if (l->status != 0) {
+		lane_read(l);
 		return;
 	}
 	for (;;) {
