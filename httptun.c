@@ -971,6 +971,7 @@ static void	poller_leave(struct tunnel *);
 static struct hop *lane_stop(const struct lane *);
 static void	poller_move(struct tunnel *to, struct tunnel *from);
 static void	near_broken(void *, struct end *);
+static void	near_sent(void *, struct end *);
 static void	sleeve_drop(struct tunnel *, int broken);
 static int	sleeve_put(struct tunnel *);
 static const struct asker by_lane;
@@ -1406,6 +1407,7 @@ static void	ends_idle(void *, struct end *);
 static void	lane_input(struct lane *);
 static void	lane_over(struct lane *);
 static void	lane_broken(struct lane *, const char *);
+static void	poller_resume(struct poller *);
 static void	session_rouse(struct session *);
 static void	session_break(struct session *, const char *);
 static void	session_done(struct session *);
@@ -1550,7 +1552,7 @@ static const struct asker by_sleeve = {
 };
 
 static const struct steps sleeve_steps = {
-	ends_idle, ends_idle, ends_idle, ends_done, near_broken
+	ends_idle, ends_idle, near_sent, ends_done, near_broken
 };
 
 /* What it was for is done, and it should be by now. */
@@ -2056,6 +2058,17 @@ ends_done(void *arg, struct end *e)
 		tunnel_close(t, "done", 0);
 }
 
+/* What waited for the near end has gone. */
+static void
+near_sent(void *arg, struct end *e)
+{
+	struct tunnel *t = arg;
+
+	(void)e;
+	if (t->poller != NULL)
+		poller_resume(t->poller);
+}
+
 /* What breaks the near end, breaks the tunnel in whatever state. */
 static void
 near_broken(void *arg, struct end *e)
@@ -2118,7 +2131,7 @@ static const struct asker by_stdio = {
 };
 
 static const struct steps stdio_steps = {
-	ends_idle, ends_idle, ends_idle, ends_done, near_broken
+	ends_idle, ends_idle, near_sent, ends_done, near_broken
 };
 
 /* A signal: the servers of poll sessions are told, then it ends us. */
@@ -2300,7 +2313,7 @@ static const struct asker by_port = {
 };
 
 static const struct steps port_steps = {
-	ends_idle, ends_idle, ends_idle, ends_done, near_broken
+	ends_idle, ends_idle, near_sent, ends_done, near_broken
 };
 
 static void
@@ -2976,6 +2989,8 @@ request_sent(void *arg, struct end *e)
 	else if (t->state == OPEN && t->exchange != NULL &&
 	    !t->exchange->answered)
 		http_reply(t);
+	else if (t->state == OPEN)
+		near_sent(t, e);
 }
 
 static void
@@ -4404,8 +4419,10 @@ lane_next(struct lane *l)
 	struct poller *p = l->p;
 
 	if (l == &p->lane[DOWN]) {
+		/* What cannot be delivered is not asked for. */
 		l->purport = TO_GET;
-		return p->open && !p->over;
+		return p->t != NULL && p->open && !p->over &&
+		    p->t->near.out.len == 0;
 	}
 	l->purport = p->t == NULL ? TO_DELETE : p->open ? TO_PUT : TO_OPEN;
 	return p->t == NULL || !p->open || p->keeping || poller_owes(p);
@@ -4996,12 +5013,17 @@ lane_refused(struct tunnel *c)
 	const struct fault f = c->opening->fault;
 	struct lane *l = c->lane;
 	struct poller *p;
+	int broke;
 
 	if (l == NULL)
 		return;
 	p = l->p;
+	/* One that breaks at once is not one that is refused. */
+	broke = f.received == 0 &&
+	    (strcmp(f.error, "destination_unavailable") == 0 ||
+	    strcmp(f.error, "connection_terminated") == 0);
 	lane_drop(l);
-	if (!p->posted && p->t != NULL) {
+	if (!p->posted && p->t != NULL && !broke) {
 		p->t->opening->fault.received = f.received;
 		tunnel_refuse(p->t, f.status, f.error, f.who, "%s", f.what);
 	} else
@@ -5050,6 +5072,13 @@ poller_rouse(struct poller *p)
 
 	if (!up->busy && up->timer.next == NULL)
 		timer_set(&up->timer, 0, lane_again, up);
+}
+
+static void
+poller_resume(struct poller *p)
+{
+	if (p->lane[DOWN].timer.next == NULL)
+		lane_go(&p->lane[DOWN]);
 }
 
 static ssize_t
