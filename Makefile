@@ -18,7 +18,8 @@ SRC	= httptun.c net.c http.c
 OBJ	= httptun.o net.o http.o
 UNIT	= tests/unit_http tests/unit_net tests/unit_httptun
 SYSTEM	= tests/serve tests/listen tests/connect tests/forward tests/real \
-	  tests/peers tests/ws tests/reverse
+	  tests/peers tests/ws tests/reverse tests/poll tests/hostile \
+	  tests/older tests/between
 TESTS	= $(UNIT) $(SYSTEM)
 
 all: httptun
@@ -69,10 +70,27 @@ tests/ws: tests/ws.c tests/kit.o tests/kit.h
 tests/reverse: tests/reverse.c tests/kit.o tests/kit.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/reverse.c \
 	    tests/kit.o -lcmocka
+tests/poll: tests/poll.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/poll.c \
+	    tests/kit.o -lcmocka
+tests/hostile: tests/hostile.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/hostile.c \
+	    tests/kit.o -lcmocka
+tests/older: tests/older.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/older.c \
+	    tests/kit.o -lcmocka
+tests/between: tests/between.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/between.c \
+	    tests/kit.o -lcmocka
 
 # All run, two at a time, and one that fails fails the whole.
 test: httptun $(TESTS)
 	@tests/run $(TESTS)
+
+# The same with larger numbers, for minutes.
+soak: httptun tests/hostile tests/older
+	HTTPTUN_LONG=1 ./tests/hostile
+	HTTPTUN_LONG=1 ./tests/older
 
 # The same tests with everything built anew under ASan and UBSan.
 sanitize:
@@ -109,4 +127,4 @@ clean:
 	rm -f httptun $(OBJ) tests/*.o $(TESTS)
 	rm -rf .sanitize
 
-.PHONY: all test sanitize lint install uninstall clean
+.PHONY: all test soak sanitize lint install uninstall clean

@@ -3426,6 +3426,10 @@ errand_get(struct errand *e)
 		return;
 	}
 	errand_end(e);
+	if (s->dialect != NATIVE && t->near.eof && n > 0) {
+		tunnel_close(t, "", 1);	/* nobody would acknowledge it */
+		return;
+	}
 	poll_reply(t, n == 0 && s->dialect == NATIVE ? 204 : 200, s->base,
 	    s->ended ? s->base + n : UNKNOWN, n > 0 ? s->down.p + s->down.off :
 	    NULL, n);
@@ -3464,6 +3468,8 @@ errand_skip(struct errand *e)
 		buf_take(in, n);
 	if ((*left -= n) == 0)
 		errand_put(e);
+	else if (e->t->near.eof)
+		tunnel_close(e->t, "cut off", 1);
 }
 
 /* More came behind a request. */
