@@ -77,6 +77,7 @@ hop_free(struct hop *h)
 {
 	free(h->user);
 	free(h->pass);
+	free(h->path);
 	memset(h, 0, sizeof(*h));
 }
 
