@@ -27,7 +27,8 @@
  *      |        connecting, listening, workers
  *      v
  *   http.c      bytes and meaning: heads, replies, bodies, authorities, URLs,
- *               credentials, Base64.  No descriptor, clock or stderr
+ *               credentials, Base64, hashes, WebSocket frames, the poll
+ *               carrier's ids and forms.  No descriptor, clock or stderr
  *
  * A tunnel has a near end, where it was asked for, a far end, the way to the
  * target, and two flows between them.  Modes are choices of the two ends:
@@ -36,7 +37,9 @@
  *   stdin/stdout              by_stdio      straight to the target, or
  *   a local port (-L)         by_port       through hops (-x), each asked
  *   a CONNECT request (-l)    by_request    with CONNECT, in order
- *   the same on stdin (-l -i) by_inetd
+ *   the same on stdin (-l -i) by_inetd      through an exit's link (-l -r)
+ *   a session of requests     by_session
+ *   a link to a gateway (-r)  by_exit
  *
  * Its life (httptun.c, "the life of a tunnel"):
  *
@@ -47,13 +50,24 @@
  *
  * An http:// request (struct exchange) is a tunnel whose flows are messages:
  * a codec of http.c's on each end takes their framing off and puts it on.
- * How an end's bytes travel is its carrier, a table of functions in net.c.
+ * How an end's bytes travel is its carrier, a table of functions: TCP, stdin
+ * and stdout, a WebSocket (net.c), or no descriptor at all (httptun.c): a
+ * session whose requests come and go.  There,
+ *
+ *   serving:  client --- requests (struct errand) --- session --- far end
+ *   asking:   near end --- poller --- two lanes of requests --- server
+ *
+ * and each connection of a lane is a tunnel of its own (by_lane), as is what
+ * stands between a WebSocket and another one on it (by_sleeve).
  *
  * In listen mode the first process keeps workers, which hold the tunnels, and
  * a look-up helper; with it all of them end:
  *
  *   first --+-- worker, worker ...   (share the listening sockets)
  *           +-- helper -- a process for each look-up
+ *
+ * What workers share is worker 0's: the links that exits have parked, and who
+ * has which session's id.  They send notes to each other, by the first.
  */
 
 #ifndef HTTPTUN_H
