@@ -920,7 +920,8 @@ struct tunnel {
 	struct errand	*errand;	/* a request on it is for one */
 	struct poller	*poller;	/* the far end is one */
 	struct lane	*lane;		/* it is a connection of one */
-	struct tunnel	*sleeve;	/* what the far end goes through */
+	struct tunnel	*sleeve;	/* what the far end goes through, */
+	struct tunnel	*over;		/* and whose far end goes through it */
 	struct timer	 deadline;
 	struct grave	 grave;
 	enum state	 state;
@@ -1542,9 +1543,10 @@ sleeve_opened(struct tunnel *s)
 static void
 sleeve_ended(struct tunnel *s, const char *why, int broken)
 {
-	(void)s;
 	(void)why;
 	(void)broken;
+	if (s->over != NULL)
+		s->over->sleeve = NULL;
 }
 
 static const struct asker by_sleeve = {
@@ -1568,9 +1570,12 @@ sleeve_drop(struct tunnel *t, int broken)
 	struct tunnel *s = t->sleeve;
 
 	t->sleeve = NULL;
-	if (s != NULL && broken)
+	if (s == NULL)
+		return;
+	s->over = NULL;
+	if (broken)
 		tunnel_close(s, "", 1);
-	else if (s != NULL)
+	else
 		timer_set(&s->deadline, (int64_t)LINGER_SECS * 1000,
 		    sleeve_late, s);
 }
@@ -1592,8 +1597,10 @@ sleeve_put(struct tunnel *t)
 		return -1;
 	}
 	s->state = OPEN;
-	s->sleeve = t->sleeve;
+	if ((s->sleeve = t->sleeve) != NULL)
+		s->sleeve->over = s;
 	t->sleeve = s;
+	s->over = t;
 	poller_move(s, t);
 	end_socket(&s->near, fd[0], &sleeve_steps, s);
 	end_move(&s->far, &t->far, &far_steps, s);
@@ -2864,7 +2871,8 @@ request_serve(struct tunnel *t, const struct head *h, size_t len)
 	int connect = head_method(h, "CONNECT");
 
 	enum purpose purpose = request_purpose(t, h);
-	uint64_t length;
+	uint64_t length = 0;
+	enum framing framing = head_framing(h, &length);
 
 	memset(&v, 0, sizeof(v));
 	t->since = loop_now();
@@ -2893,8 +2901,8 @@ request_serve(struct tunnel *t, const struct head *h, size_t len)
 	}
 	totals->refused++;
 	if (purpose == FOR_POLL)
-		poll_unput(t, head_framing(h, &length) == BODY_NONE ? 0 :
-		    length);
+		poll_unput(t, framing == BODY_NONE ? 0 : framing ==
+		    BODY_LENGTH ? length : UINT64_MAX);
 	if (connect && t->near.in.len > 0)	/* as in request_refused() */
 		t->keep = 0;
 	request_answer(t, v.status, v.error, v.text, v.why);

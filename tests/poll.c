@@ -1773,7 +1773,8 @@ good_forms(void **state)
 {
 	static const char *const forms[] = {
 		"host=127.0.0.1&port=#", "port=#&host=127.0.0.1",
-		"host=127%2e0%2E0.1&port=#", "host=localhost&port=#", "host=LocalHost&port=#"
+		"host=127%2e0%2E0.1&port=#", "host=localhost&port=#",
+		"host=LocalHost&port=#"
 	};
 	struct tun u;
 	size_t i;
