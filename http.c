@@ -1247,6 +1247,22 @@ put32(unsigned char *p, uint32_t v)
 	p[3] = (unsigned char)v;
 }
 
+static uint32_t
+get32le(const unsigned char *p)
+{
+	return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 |
+	    (uint32_t)p[1] << 8 | p[0];
+}
+
+static void
+put32le(unsigned char *p, uint32_t v)
+{
+	p[0] = (unsigned char)v;
+	p[1] = (unsigned char)(v >> 8);
+	p[2] = (unsigned char)(v >> 16);
+	p[3] = (unsigned char)(v >> 24);
+}
+
 static void
 sha1_block(uint32_t *h, const unsigned char *p)
 {
@@ -1278,28 +1294,150 @@ sha1_block(uint32_t *h, const unsigned char *p)
 	h[4] += e;
 }
 
+static void
+sha256_block(uint32_t *h, const unsigned char *p)
+{
+	static const uint32_t k[] = {
+		0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b,
+		0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
+		0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7,
+		0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
+		0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152,
+		0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
+		0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc,
+		0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+		0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819,
+		0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
+		0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f,
+		0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
+		0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2
+	};
+	uint32_t w[64], v[8], a, b;
+	size_t t;
+
+	for (t = 0; t < 16; t++)
+		w[t] = get32(p + 4 * t);
+	for (; t < 64; t++) {
+		a = w[t - 15];
+		b = w[t - 2];
+		w[t] = w[t - 16] + w[t - 7] +
+		    (rol(a, 25) ^ rol(a, 14) ^ a >> 3) +
+		    (rol(b, 15) ^ rol(b, 13) ^ b >> 10);
+	}
+	memcpy(v, h, sizeof(v));
+	for (t = 0; t < 64; t++) {
+		a = v[7] + (rol(v[4], 26) ^ rol(v[4], 21) ^ rol(v[4], 7)) +
+		    ((v[4] & v[5]) ^ (~v[4] & v[6])) + k[t] + w[t];
+		b = (rol(v[0], 30) ^ rol(v[0], 19) ^ rol(v[0], 10)) +
+		    ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
+		memmove(v + 1, v, 7 * sizeof(*v));
+		v[4] += a;
+		v[0] = a + b;
+	}
+	for (t = 0; t < 8; t++)
+		h[t] += v[t];
+}
+
+/* RFC 1321, 3.4; its numbers have their lowest byte first. */
+static void
+md5_block(uint32_t *h, const unsigned char *p)
+{
+	static const uint32_t k[] = {
+		0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee, 0xf57c0faf,
+		0x4787c62a, 0xa8304613, 0xfd469501, 0x698098d8, 0x8b44f7af,
+		0xffff5bb1, 0x895cd7be, 0x6b901122, 0xfd987193, 0xa679438e,
+		0x49b40821, 0xf61e2562, 0xc040b340, 0x265e5a51, 0xe9b6c7aa,
+		0xd62f105d, 0x02441453, 0xd8a1e681, 0xe7d3fbc8, 0x21e1cde6,
+		0xc33707d6, 0xf4d50d87, 0x455a14ed, 0xa9e3e905, 0xfcefa3f8,
+		0x676f02d9, 0x8d2a4c8a, 0xfffa3942, 0x8771f681, 0x6d9d6122,
+		0xfde5380c, 0xa4beea44, 0x4bdecfa9, 0xf6bb4b60, 0xbebfbc70,
+		0x289b7ec6, 0xeaa127fa, 0xd4ef3085, 0x04881d05, 0xd9d4d039,
+		0xe6db99e5, 0x1fa27cf8, 0xc4ac5665, 0xf4292244, 0x432aff97,
+		0xab9423a7, 0xfc93a039, 0x655b59c3, 0x8f0ccc92, 0xffeff47d,
+		0x85845dd1, 0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1,
+		0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391
+	};
+	static const unsigned char turn[] = {
+		7, 12, 17, 22, 5, 9, 14, 20, 4, 11, 16, 23, 6, 10, 15, 21
+	}, step[] = { 1, 5, 3, 7 }, from[] = { 0, 1, 5, 0 };
+	uint32_t a = h[0], b = h[1], c = h[2], d = h[3], f;
+	unsigned t, r, g;
+
+	for (t = 0; t < 64; t++) {
+		r = t / 16;
+		f = r == 0 ? (b & c) | (~b & d) : r == 1 ? (d & b) | (~d & c) :
+		    r == 2 ? b ^ c ^ d : c ^ (b | ~d);
+		g = (step[r] * t + from[r]) % 16;
+		f += a + k[t] + get32le(p + 4 * (size_t)g);
+		a = d;
+		d = c;
+		c = b;
+		b += rol(f, turn[4 * r + t % 4]);
+	}
+	h[0] += a;
+	h[1] += b;
+	h[2] += c;
+	h[3] += d;
+}
+
+/* All blocks of n bytes, padded; the length stands at the end. */
+static void
+hash_blocks(void (*block)(uint32_t *, const unsigned char *), uint32_t *h,
+    const unsigned char *s, size_t n, void (*put)(unsigned char *, uint32_t))
+{
+	unsigned char tail[2 * HASH_BLOCK];
+	size_t left, end, i;
+	int high = put == put32 ? 8 : 4;
+
+	for (left = n; left >= HASH_BLOCK; left -= HASH_BLOCK, s += HASH_BLOCK)
+		block(h, s);
+	end = left < HASH_BLOCK - 8 ? HASH_BLOCK : 2 * HASH_BLOCK;
+	memset(tail, 0, sizeof(tail));
+	if (left > 0)
+		memcpy(tail, s, left);
+	tail[left] = 0x80;
+	put(tail + end - high, (uint32_t)((uint64_t)n >> 29));
+	put(tail + end - 12 + high, (uint32_t)((uint64_t)n << 3));
+	for (i = 0; i < end; i += HASH_BLOCK)
+		block(h, tail + i);
+}
+
 void
 sha1(unsigned char *dst, const void *p, size_t n)
 {
 	uint32_t h[] = {
 		0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0
 	};
-	const unsigned char *s = p;
-	unsigned char tail[2 * HASH_BLOCK];
-	size_t left, end, i;
+	size_t i;
 
-	for (left = n; left >= HASH_BLOCK; left -= HASH_BLOCK, s += HASH_BLOCK)
-		sha1_block(h, s);
-	end = left < HASH_BLOCK - 8 ? HASH_BLOCK : 2 * HASH_BLOCK;
-	memset(tail, 0, sizeof(tail));
-	memcpy(tail, s, left);
-	tail[left] = 0x80;
-	put32(tail + end - 8, (uint32_t)((uint64_t)n >> 29));
-	put32(tail + end - 4, (uint32_t)((uint64_t)n << 3));
-	for (i = 0; i < end; i += HASH_BLOCK)
-		sha1_block(h, tail + i);
-	for (i = 0; i < 5; i++)
+	hash_blocks(sha1_block, h, p, n, put32);
+	for (i = 0; i < SHA1_LEN / 4; i++)
 		put32(dst + 4 * i, h[i]);
+}
+
+void
+sha256(unsigned char *dst, const void *p, size_t n)
+{
+	uint32_t h[] = {
+		0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f,
+		0x9b05688c, 0x1f83d9ab, 0x5be0cd19
+	};
+	size_t i;
+
+	hash_blocks(sha256_block, h, p, n, put32);
+	for (i = 0; i < SHA256_LEN / 4; i++)
+		put32(dst + 4 * i, h[i]);
+}
+
+void
+md5(unsigned char *dst, const void *p, size_t n)
+{
+	uint32_t h[] = { 0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476 };
+	size_t i;
+
+	hash_blocks(md5_block, h, p, n, put32le);
+	for (i = 0; i < MD5_LEN / 4; i++)
+		put32le(dst + 4 * i, h[i]);
 }
 
 /* ---- credentials (RFC 9110, 11; RFC 7617) ----------------------------------- */
@@ -1482,6 +1620,209 @@ auth_basic_decode(struct span v, char *userpass)
 		return -1;
 	userpass[n] = '\0';
 	return n;
+}
+
+/* ---- Digest (RFC 7616) -------------------------------------------------------- */
+
+/* A value, quoted or not, to dst; *p goes behind it.  -1: malformed. */
+static int
+digest_value(const char **p, const char *end, char **dst, const char *limit,
+    struct span *value)
+{
+	const char *s = *p;
+	int quoted = s < end && *s == '"';
+
+	value->p = *dst;
+	for (s += quoted; s < end && (quoted ? *s != '"' : is_tchar(*s)); s++) {
+		if (quoted && *s == '\\' && ++s == end)
+			return -1;
+		if (*dst == limit)
+			return -1;
+		*(*dst)++ = *s;
+	}
+	if (quoted && s++ == end)
+		return -1;
+	value->n = (size_t)(*dst - value->p);
+	*p = s;
+	return 0;
+}
+
+static struct span *
+digest_slot(struct digest *d, struct span name)
+{
+	static const char *const names[] = {
+		"username", "realm", "nonce", "uri", "response", "algorithm",
+		"qop", "nc", "cnonce", "opaque", "stale"
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (span_is(name, names[i]))
+			return &d->value[i];
+	return NULL;
+}
+
+int
+auth_digest_parse(struct span params, struct digest *d)
+{
+	const char *p = params.p, *end = p + params.n;
+	char *dst = d->text;
+	struct span name, other, *slot;
+
+	memset(d, 0, offsetof(struct digest, text));
+	for (;;) {
+		p += skip_list(p, (size_t)(end - p));
+		if (p == end)
+			break;
+		name.p = p;
+		name.n = skip_token(p, (size_t)(end - p));
+		p += name.n;
+		while (p < end && is_blank(*p))
+			p++;
+		if (name.n == 0 || p == end || *p++ != '=')
+			return -1;
+		while (p < end && is_blank(*p))
+			p++;
+		slot = digest_slot(d, name);
+		if (slot != NULL && slot->p != NULL)
+			return -1;
+		if (digest_value(&p, end, &dst, d->text + sizeof(d->text),
+		    slot != NULL ? slot : &other) == -1)
+			return -1;
+	}
+	other = d->value[DIGEST_ALGORITHM];
+	d->algorithm = other.p == NULL || span_is(other, "MD5") ? DIGEST_MD5 :
+	    span_is(other, "SHA-256") ? DIGEST_SHA256 : DIGEST_NONE;
+	return 0;
+}
+
+static char *
+digest_hash(char *hex, enum digest_algorithm algorithm, struct buf *b)
+{
+	static const char digits[] = "0123456789abcdef";
+	unsigned char raw[SHA256_LEN];
+	size_t n = algorithm == DIGEST_MD5 ? MD5_LEN : SHA256_LEN, i;
+
+	(algorithm == DIGEST_MD5 ? md5 : sha256)(raw, b->p + b->off, b->len);
+	for (i = 0; i < n; i++) {
+		hex[2 * i] = digits[raw[i] >> 4];
+		hex[2 * i + 1] = digits[raw[i] & 15];
+	}
+	hex[2 * n] = '\0';
+	secret_wipe(b->p, b->cap);
+	buf_free(b);
+	return hex;
+}
+
+static int
+digest_put(struct buf *b, struct span s)
+{
+	return buf_fmt(b, "%.*s:", (int)s.n, s.n > 0 ? s.p : "");
+}
+
+int
+auth_digest_response(char *hex, const struct digest *d, const char *user,
+    const char *pass, struct span method)
+{
+	struct buf b = { NULL, 0, 0, 0 };
+	char a1[DIGEST_HEX], a2[DIGEST_HEX];
+	const struct span *v = d->value;
+	int bad;
+
+	bad = buf_fmt(&b, "%s:", user) | digest_put(&b, v[DIGEST_REALM]) |
+	    buf_fmt(&b, "%s", pass);
+	if (bad)
+		goto fail;
+	digest_hash(a1, d->algorithm, &b);
+	bad = digest_put(&b, method) | buf_put(&b, v[DIGEST_URI].p,
+	    v[DIGEST_URI].n);
+	if (bad)
+		goto fail;
+	digest_hash(a2, d->algorithm, &b);
+	bad = buf_fmt(&b, "%s:", a1) | digest_put(&b, v[DIGEST_NONCE]);
+	if (v[DIGEST_QOP].n > 0)
+		bad |= digest_put(&b, v[DIGEST_NC]) |
+		    digest_put(&b, v[DIGEST_CNONCE]) |
+		    digest_put(&b, v[DIGEST_QOP]);
+	bad |= buf_fmt(&b, "%s", a2);
+	secret_wipe(a1, sizeof(a1));
+	if (bad)
+		goto fail;
+	digest_hash(hex, d->algorithm, &b);
+	return 0;
+fail:
+	buf_free(&b);
+	return -1;
+}
+
+static int
+digest_quote(struct buf *b, const char *name, struct span s)
+{
+	int bad = buf_fmt(b, ", %s=\"", name);
+	size_t i;
+
+	for (i = 0; i < s.n; i++) {
+		if (s.p[i] == '"' || s.p[i] == '\\')
+			bad |= buf_put(b, "\\", 1);
+		bad |= buf_put(b, s.p + i, 1);
+	}
+	return bad | buf_put(b, "\"", 1);
+}
+
+int
+auth_digest(struct buf *b, const struct digest *challenge, const char *user,
+    const char *pass, const char *method, struct span uri, unsigned nc,
+    const char *cnonce)
+{
+	struct digest d = *challenge;
+	struct span *v = d.value, name, m;
+	char hex[DIGEST_HEX], count[9];
+	int bad, qop = v[DIGEST_QOP].n > 0;
+
+	snprintf(count, sizeof(count), "%08x", nc);
+	v[DIGEST_URI] = uri;
+	v[DIGEST_NC].p = count;
+	v[DIGEST_NC].n = 8;
+	v[DIGEST_CNONCE].p = cnonce;
+	v[DIGEST_CNONCE].n = strlen(cnonce);
+	if (qop) {
+		v[DIGEST_QOP].p = "auth";
+		v[DIGEST_QOP].n = 4;
+	}
+	name.p = user;
+	name.n = strlen(user);
+	m.p = method;
+	m.n = strlen(method);
+	if (auth_digest_response(hex, &d, user, pass, m) == -1)
+		return -1;
+	bad = buf_fmt(b, "Digest algorithm=%s", d.algorithm == DIGEST_MD5 ?
+	    "MD5" : "SHA-256");
+	bad |= digest_quote(b, "username", name);
+	bad |= digest_quote(b, "realm", v[DIGEST_REALM]);
+	bad |= digest_quote(b, "nonce", v[DIGEST_NONCE]);
+	bad |= digest_quote(b, "uri", uri);
+	if (qop)
+		bad |= buf_fmt(b, ", qop=auth, nc=%s", count) |
+		    digest_quote(b, "cnonce", v[DIGEST_CNONCE]);
+	if (v[DIGEST_OPAQUE].p != NULL)
+		bad |= digest_quote(b, "opaque", v[DIGEST_OPAQUE]);
+	return bad | buf_fmt(b, ", response=\"%s\"", hex);
+}
+
+int
+auth_digest_spoken(const struct digest *d)
+{
+	struct span rest = d->value[DIGEST_QOP], item;
+
+	if (d->algorithm == DIGEST_NONE || d->value[DIGEST_NONCE].p == NULL ||
+	    d->value[DIGEST_REALM].p == NULL)
+		return 0;
+	if (rest.p == NULL)
+		return 1;		/* RFC 2069 knew no qop */
+	while (list_next(&rest, &item))
+		if (span_is(item, "auth"))
+			return 1;
+	return 0;
 }
 
 /* ---- WebSocket (RFC 6455) --------------------------------------------------- */

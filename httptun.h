@@ -321,7 +321,12 @@ ssize_t	percent_decode(char *dst, size_t size, struct span);
 
 #define SHA1_LEN	20
 
+#define SHA256_LEN	32
+#define MD5_LEN		16
+
 void	sha1(unsigned char *dst, const void *, size_t n);	/* FIPS 180-4 */
+void	sha256(unsigned char *dst, const void *, size_t n);
+void	md5(unsigned char *dst, const void *, size_t n);	/* RFC 1321 */
 
 /* ---- http.c: poll carrier -------------------------------------------------- */
 
@@ -358,6 +363,39 @@ int	auth_basic(struct buf *, const char *user, const char *pass);
  * (CRED_MAX + 1 bytes).  Returns their length, or -1 when it is not Basic.
  */
 ssize_t	auth_basic_decode(struct span value, char *userpass);
+
+/* ---- http.c: Digest (RFC 7616) ------------------------------------------- */
+
+#define DIGEST_HEX	(2 * SHA256_LEN + 1)
+#define DIGEST_TEXT	4096	/* bytes of all values together */
+
+/* The stronger one is the greater one; NONE is one that is not spoken. */
+enum digest_algorithm { DIGEST_NONE, DIGEST_MD5, DIGEST_SHA256 };
+
+enum {
+	DIGEST_USER, DIGEST_REALM, DIGEST_NONCE, DIGEST_URI, DIGEST_RESPONSE,
+	DIGEST_ALGORITHM, DIGEST_QOP, DIGEST_NC, DIGEST_CNONCE, DIGEST_OPAQUE,
+	DIGEST_STALE, DIGEST_VALUES
+};
+
+/* The parameters of a challenge or of credentials; p is NULL: not there. */
+struct digest {
+	struct span	 value[DIGEST_VALUES];
+	enum digest_algorithm algorithm;
+	char		 text[DIGEST_TEXT];	/* the values, unquoted */
+};
+
+/* -1: malformed.  The spans point into the struct itself. */
+int	auth_digest_parse(struct span params, struct digest *);
+/* Whether a challenge can be answered: algorithm and qop. */
+int	auth_digest_spoken(const struct digest *);
+/* The response (3.4.1) that these credentials should have.  -1: ENOMEM. */
+int	auth_digest_response(char *hex, const struct digest *,
+	    const char *user, const char *pass, struct span method);
+/* Appends the answer to a challenge.  -1: ENOMEM. */
+int	auth_digest(struct buf *, const struct digest *, const char *user,
+	    const char *pass, const char *method, struct span uri,
+	    unsigned nc, const char *cnonce);
 
 /* ---- http.c: WebSocket (RFC 6455) ---------------------------------------- */
 

@@ -65,6 +65,7 @@
 
 #define CONNS		12		/* to a gateway at once */
 #define GATEWAYS	8
+#define REQUESTS	2000		/* to a gateway in all */
 
 static int
 is_long(void)
@@ -230,7 +231,8 @@ judge(struct ask *a)
 	    a->target), strlen(a->method) + strlen(a->target) + 12) != 0)
 		kit_fail("no request line: <<%s>>", a->head);
 	a->waits = 1;
-	a->serial = gw->requests++;
+	if ((a->serial = gw->requests++) == REQUESTS)
+		kit_fail("more than %d requests: it spins", REQUESTS);
 	kit_note("%s %.300s, %zu bytes, on %d", a->method, a->target, a->len,
 	    a->fd);
 	judge_target(a);
