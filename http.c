@@ -941,7 +941,7 @@ form_put(struct buf *b, const void *p, size_t n)
 static ssize_t
 piece_form(struct piece *m, unsigned char *p, size_t n)
 {
-	static const char name[] = "data=";
+	static const unsigned char name[] = { 'd', 'a', 't', 'a', '=' };
 	size_t i, out = 0;
 	int c;
 
@@ -1666,6 +1666,7 @@ int
 auth_digest_parse(struct span params, struct digest *d)
 {
 	const char *p = params.p, *end = p + params.n;
+	/* cppcheck-suppress ctuuninitvar */
 	char *dst = d->text;
 	struct span name, other, *slot;
 
@@ -1700,7 +1701,7 @@ static char *
 digest_hash(char *hex, enum digest_algorithm algorithm, struct buf *b)
 {
 	static const char digits[] = "0123456789abcdef";
-	unsigned char raw[SHA256_LEN];
+	unsigned char raw[SHA256_LEN] = { 0 };
 	size_t n = algorithm == DIGEST_MD5 ? MD5_LEN : SHA256_LEN, i;
 
 	(algorithm == DIGEST_MD5 ? md5 : sha256)(raw, b->p + b->off, b->len);

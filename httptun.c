@@ -75,6 +75,8 @@ struct hop {
 	char		*arg;		/* as it was written, until parsed */
 	char		*path;		/* of its URL, with a query */
 	char		*user, *pass;	/* NULL: none, not known (yet) */
+	char		*digest;	/* its challenge, NULL: none (yet) */
+	unsigned	 nc;		/* how often that was answered */
 	char		 host[HOST_MAX + 1];
 	unsigned	 port;
 	char		 who[HOST_MAX + 9];	/* host:port */
@@ -105,7 +107,8 @@ static struct {
 	int		 reverse;	/* -r */
 	enum carriage	 carriage;	/* -X */
 	int		 workers;	/* -j */
-	int		 auth_first;	/* -A basic */
+	enum { AUTH_ANY, AUTH_BASIC, AUTH_DIGEST } auth;	/* -A */
+	int		 offer;		/* -A was given: -l offers it */
 	int		 direct;	/* -x direct */
 	const char	*user;		/* -P */
 	const char	*cred_file;	/* -a */
@@ -879,6 +882,7 @@ struct opening {
 	uint64_t	 answered;	/* who gets credentials, a bit each */
 	int		 nth;		/* number of hop */
 	int		 inside;	/* asked inside of its WebSocket */
+	int		 renewed;	/* nonces that were too old */
 	int		 again;		/* asked again on the same connection */
 	int		 silent;	/* a link said nothing at all */
 	enum framing	 framing;	/* of a refusal's body being skipped */
@@ -935,6 +939,7 @@ struct tunnel {
 			 used:1,	/* that has come */
 			 polls:1,	/* the request is for a session */
 			 native:1,	/* it has a Tunnel-Offset */
+			 stale:1,	/* its Digest had an old nonce */
 			 hushed:1,	/* no line in the log */
 			 passed:1,	/* another worker passed it to us */
 			 self:2;	/* the URL is, or is not, our own */
@@ -1285,7 +1290,7 @@ tunnel_open(struct tunnel *t, const char *host, unsigned port,
 	if (t->lane != NULL && (o->stop = lane_stop(t->lane)) == o->first)
 		o->first = NULL;
 	/* -A basic: who has credentials sends them at once. */
-	for (i = 0, h = o->first; opt.auth_first && h != NULL; i++) {
+	for (i = 0, h = o->first; opt.auth == AUTH_BASIC && h != NULL; i++) {
 		if (h->pass != NULL)
 			o->answered |= (uint64_t)1 << 2 * i;
 		h = hop_next(o, h);
@@ -1339,6 +1344,23 @@ tunnel_opened(struct tunnel *t)
 		end_pulse(&t->far, WS_QUIET_MS, WS_QUIET_MS);
 	tunnel_watch(t);
 	t->asker->opened(t);
+}
+
+/* n random bytes as text. */
+static char *
+random_hex(char *dst, size_t n)
+{
+	static const char digits[] = "0123456789abcdef";
+	unsigned char byte;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		random_bytes(&byte, 1);
+		dst[2 * i] = digits[byte >> 4];
+		dst[2 * i + 1] = digits[byte & 15];
+	}
+	dst[2 * n] = '\0';
+	return dst;
 }
 
 /* ---- the far end: hops and the target ---------------------------------------- */
@@ -1395,7 +1417,7 @@ far_undialed(struct tunnel *t, enum dial_error error, int code)
 
 /* What stands for an exit's link among the hops. */
 static struct hop exit_hop = {
-	NULL, BY_CONNECT, NULL, NULL, NULL, NULL, "", 0, "exit"
+	NULL, BY_CONNECT, NULL, NULL, NULL, NULL, NULL, 0, "", 0, "exit"
 };
 
 static void	exit_park(struct tunnel *);
@@ -1516,12 +1538,42 @@ ws_request(struct opening *o, struct buf *b, int first)
 	return bad;
 }
 
+/* What the hop is asked to connect to: the next one, or the target. */
+static const char *
+hop_target(const struct opening *o)
+{
+	const struct hop *after = hop_next(o, o->hop);
+
+	return after != NULL ? after->who : o->target;
+}
+
+/* The line with the hop's credentials, in the scheme that it asked for. */
+static int
+hop_answer(struct buf *b, struct hop *h, const char *field,
+    const char *method, struct span uri)
+{
+	struct digest d;
+	struct span params;
+	char cnonce[33];
+	int bad = buf_fmt(b, "%s: ", field);
+
+	if (h->digest == NULL)
+		bad |= auth_basic(b, h->user, h->pass);
+	else {
+		params.p = h->digest;
+		params.n = strlen(h->digest);
+		(void)auth_digest_parse(params, &d);
+		bad |= auth_digest(b, &d, h->user, h->pass, method, uri,
+		    ++h->nc, random_hex(cnonce, 16));
+	}
+	return bad | buf_fmt(b, "\r\n");
+}
+
 /* A CONNECT to the next hop, or to the target (RFC 9110, 9.3.6). */
 static int
 connect_request(struct opening *o, struct buf *b, int first)
 {
-	const struct hop *after = hop_next(o, o->hop);
-	const char *next = after != NULL ? after->who : o->target;
+	const char *next = hop_target(o);
 	int bad;
 
 	bad = buf_fmt(b, "CONNECT %s HTTP/1.1\r\n", next);
@@ -1619,16 +1671,19 @@ hop_ask(struct tunnel *t)
 	int ws = h->carriage == BY_WS && !o->inside;
 	const char *field = ws ? "Authorization" : "Proxy-Authorization";
 	const struct extra *x;
+	struct span uri;
 	struct buf b = { NULL, 0, 0, 0 };
 
 	if (ws && (t->far.ws != NULL || t->poller != NULL) &&
 	    sleeve_put(t) == -1)
 		return;
 	bad = (ws ? ws_request : connect_request)(o, &b, first);
-	if (o->answered & hop_bit(o) && (!first || !extra_replaces(field))) {
-		bad |= buf_fmt(&b, "%s: ", field);
-		bad |= auth_basic(&b, h->user, h->pass);
-		bad |= buf_fmt(&b, "\r\n");
+	if ((o->answered & hop_bit(o) || (h->digest != NULL && !o->inside)) &&
+	    (!first || !extra_replaces(field))) {
+		uri.p = ws ? h->path : hop_target(o);
+		uri.n = strlen(uri.p);
+		bad |= hop_answer(&b, o->hop, field, ws ? "GET" : "CONNECT",
+		    uri);
 	}
 	for (x = opt.extras; first && x != NULL; x = x->next)
 		if (!x->remove)
@@ -1648,9 +1703,35 @@ hop_ask(struct tunnel *t)
 	buf_free(&b);
 }
 
-/* "Basic, NTLM": what a 407 or 401 offers. */
+/* What of a 407's or 401's offers may be answered. */
+static const char *hop_password(struct hop *);
+
+struct offer {
+	char		 names[128];	/* all of them: "Basic, NTLM" */
+	int		 basic;
+	enum digest_algorithm strength;	/* of the best Digest */
+	struct span	 digest;	/* its parameters */
+	int		 stale;		/* only the nonce was too old */
+};
+
 static void
-hop_offers(const struct head *h, char *text, size_t size, int *basic)
+offer_digest(struct offer *o, struct span params)
+{
+	struct digest d;
+
+	if (opt.auth == AUTH_BASIC || auth_digest_parse(params, &d) == -1 ||
+	    !auth_digest_spoken(&d))
+		return;
+	o->stale |= d.value[DIGEST_STALE].p != NULL &&
+	    span_is(d.value[DIGEST_STALE], "true");
+	if (d.algorithm > o->strength) {
+		o->strength = d.algorithm;
+		o->digest = params;
+	}
+}
+
+static void
+hop_offers(const struct head *h, struct offer *o)
 {
 	const char *name = h->status == 401 ? "WWW-Authenticate" :
 	    "Proxy-Authenticate";
@@ -1660,21 +1741,49 @@ hop_offers(const struct head *h, char *text, size_t size, int *basic)
 	size_t n = 0;
 	int len;
 
-	*basic = 0;
-	text[0] = '\0';
+	memset(o, 0, sizeof(*o));
 	while ((f = head_field(h, name, f)) != NULL) {
 		rest = f->value;
 		while (auth_challenge(&rest, &c)) {
 			if (span_is(c.scheme, "Basic"))
-				*basic = 1;
-			len = snprintf(text + n, size - n, "%s%.*s",
-			    n > 0 ? ", " : "", (int)c.scheme.n, c.scheme.p);
-			if (len > 0 && (size_t)len < size - n)
+				o->basic = opt.auth != AUTH_DIGEST;
+			else if (span_is(c.scheme, "Digest"))
+				offer_digest(o, c.params);
+			if (n >= c.scheme.n && strncasecmp(o->names + n -
+			    c.scheme.n, c.scheme.p, c.scheme.n) == 0)
+				continue;	/* the same again */
+			len = snprintf(o->names + n, sizeof(o->names) - n,
+			    "%s%.*s", n > 0 ? ", " : "", (int)c.scheme.n,
+			    c.scheme.p);
+			if (len > 0 && (size_t)len < sizeof(o->names) - n)
 				n += (size_t)len;
 			else
-				text[n] = '\0';	/* no more room */
+				o->names[n] = '\0';	/* no more room */
 		}
 	}
+	if (o->names[0] == '\0')
+		strcpy(o->names, "nothing");
+}
+
+/* Takes the best offer.  NULL, or why there is no answer to it. */
+static const char *
+hop_accept(struct hop *h, const struct offer *o, int answered)
+{
+	const char *wrong = NULL;
+
+	if (answered && !o->stale)
+		return "; credentials refused";
+	if (!o->basic && o->strength == DIGEST_NONE)
+		return "";
+	if ((wrong = hop_password(h)) != NULL)
+		return wrong;
+	free(h->digest);
+	h->digest = NULL;
+	h->nc = 0;
+	if (o->strength != DIGEST_NONE &&
+	    (h->digest = strndup(o->digest.p, o->digest.n)) == NULL)
+		return "; no memory";
+	return NULL;
 }
 
 /* Makes sure that the hop's password is known.  NULL, or why it is not. */
@@ -1746,21 +1855,18 @@ hop_challenged(struct tunnel *t, const struct head *h, size_t len)
 {
 	struct opening *o = t->opening;
 	const char *wrong;
-	char offers[128];
-	int basic;
+	struct offer offer;
 
-	hop_offers(h, offers, sizeof(offers), &basic);
-	if (o->answered & hop_bit(o))
-		wrong = "; credentials refused";
-	else if (!basic)
-		wrong = "";
-	else
-		wrong = hop_password(o->hop);
+	hop_offers(h, &offer);
+	/* A nonce that is too old each time is no nonce. */
+	offer.stale &= o->renewed < RENEWALS;
+	o->renewed += o->answered & hop_bit(o) ? 1 : 0;
+	wrong = hop_accept(o->hop, &offer, (o->answered & hop_bit(o)) != 0);
 	if (wrong != NULL) {
 		o->fault.received = h->status;
 		tunnel_refuse(t, 502, "destination_unavailable", o->hop->who,
 		    "%d %s (offered: %s%s)", h->status,
-		    status_reason(h->status), offers[0] != '\0' ? offers : "nothing", wrong);
+		    status_reason(h->status), offer.names, wrong);
 		return;
 	}
 	o->answered |= hop_bit(o);
@@ -2365,6 +2471,7 @@ ports_start(void)
 
 /* ---- near end: a request (-l) ------------------------------------------------------ */
 
+static void	auth_offer(char *, size_t, const char *, int stale);
 static void	request_read(struct tunnel *);
 static void	request_answer(struct tunnel *, int, const char *, const char *,
 		    const char *);
@@ -2452,7 +2559,7 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
     const char *text, const char *why)
 {
 	struct buf b = { NULL, 0, 0, 0 };
-	char fields[384] = "", line[512], client[ADDR_PORT_TEXT];
+	char fields[1024] = "", line[512], client[ADDR_PORT_TEXT];
 	unsigned flags = 0;
 	size_t n;
 
@@ -2461,9 +2568,8 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 	if (t->bodiless)
 		flags |= REPLY_HEAD;
 	if (code == 407 || code == 401)
-		snprintf(fields, sizeof(fields), "%s-Authenticate: "
-		    "Basic realm=\"httptun\", charset=\"UTF-8\"\r\n",
-		    code == 401 ? "WWW" : "Proxy");
+		auth_offer(fields, sizeof(fields), code == 401 ?
+		    "WWW-Authenticate" : "Proxy-Authenticate", t->stale);
 	else if (code == 426)
 		snprintf(fields, sizeof(fields), "Upgrade: websocket\r\n"
 		    "Sec-WebSocket-Version: 13\r\n");
@@ -2493,7 +2599,7 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 	buf_free(&b);
 	if (t->state == DEAD)
 		return;
-	t->native = t->polls = 0;
+	t->native = t->polls = t->stale = 0;
 	if (t->keep && !t->at_exit)
 		request_wait(t);
 	else
@@ -2649,6 +2755,175 @@ request_purpose(const struct tunnel *t, const struct head *h)
 	    FOR_WS : FOR_NOTHING;
 }
 
+/*
+ * Nonces (RFC 7616, 3.3): when and by which worker it was made, a random
+ * number, and a hash of these that only we can make.  Each worker keeps what
+ * was used of its own; those of others are too old for it.  What it has no
+ * room for makes older ones too old as well.
+ */
+#define NONCE_PLAIN	(12 + 2 + 16)		/* hex digits */
+#define NONCE		(NONCE_PLAIN + 32)
+
+static struct nonce {
+	int64_t		 made;
+	uint64_t	 seen;		/* which of the 64 counts up to high */
+	uint32_t	 high;		/* the highest that was used */
+	char		 random[17];
+} nonces[NONCES];
+static int64_t nonces_floor = -1;	/* made up to then: too old */
+static unsigned char nonce_secret[16];
+
+static void
+nonce_sign(char *nonce)
+{
+	static const char digits[] = "0123456789abcdef";
+	unsigned char text[sizeof(nonce_secret) + NONCE_PLAIN];
+	unsigned char hash[SHA256_LEN];
+	size_t i;
+
+	memcpy(text, nonce_secret, sizeof(nonce_secret));
+	memcpy(text + sizeof(nonce_secret), nonce, NONCE_PLAIN);
+	sha256(hash, text, sizeof(text));
+	for (i = 0; i < 16; i++) {
+		nonce[NONCE_PLAIN + 2 * i] = digits[hash[i] >> 4];
+		nonce[NONCE_PLAIN + 2 * i + 1] = digits[hash[i] & 15];
+	}
+	nonce[NONCE] = '\0';
+}
+
+static char *
+nonce_make(char *nonce)
+{
+	char random[17];
+
+	snprintf(nonce, NONCE, "%012llx%02x%s",
+	    (unsigned long long)loop_now() & 0xffffffffffffULL,
+	    (unsigned)crew_number() & 0xff, random_hex(random, 8));
+	nonce_sign(nonce);
+	return nonce;
+}
+
+/* Uses this count of a nonce up.  0: it is none of ours, too old, or used. */
+static int
+nonce_use(struct span s, unsigned long count)
+{
+	char nonce[NONCE + 1];
+	struct nonce *n, *oldest = nonces;
+	unsigned long worker;
+	int64_t made;
+
+	if (s.n != NONCE || count == 0)
+		return 0;
+	memcpy(nonce, s.p, NONCE_PLAIN);
+	nonce_sign(nonce);
+	if (!secret_equal(nonce, NONCE, s.p, s.n))
+		return 0;
+	nonce[14] = '\0';
+	worker = strtoul(nonce + 12, NULL, 16);
+	nonce[12] = '\0';
+	made = (int64_t)strtoull(nonce, NULL, 16);
+	if (worker != (unsigned long)crew_number() || made <= nonces_floor ||
+	    loop_now() - made > (int64_t)NONCE_SECS * 1000)
+		return 0;
+	for (n = nonces; n < nonces + NONCES; n++) {
+		if (n->high != 0 && n->made == made &&
+		    memcmp(n->random, s.p + 14, 16) == 0)
+			break;
+		if (n->made < oldest->made)
+			oldest = n;
+	}
+	if (n == nonces + NONCES) {
+		n = oldest;
+		if (n->high != 0)
+			nonces_floor = n->made;
+		memset(n, 0, sizeof(*n));
+		memcpy(n->random, s.p + 14, 16);
+		n->made = made;
+	}
+	if (count > n->high) {
+		n->seen = count - n->high < 64 ? n->seen << (count - n->high) :
+		    0;
+		n->high = (uint32_t)count;
+	} else if (n->high - count >= 64 || n->seen >> (n->high - count) & 1)
+		return 0;
+	n->seen |= (uint64_t)1 << (n->high - count);
+	return 1;
+}
+
+/* Whether a Digest is about this request: its target, or that one's path. */
+static int
+digest_meant(const struct head *h, struct span uri)
+{
+	struct span authority, path;
+
+	if (uri.n == h->target.n && memcmp(uri.p, h->target.p, uri.n) == 0)
+		return 1;
+	return target_absolute(h->target) &&
+	    target_split(h->target, &authority, &path) == NULL &&
+	    uri.n == path.n && memcmp(uri.p, path.p, uri.n) == 0;
+}
+
+/* Whose credentials in the Digest scheme these are; NULL: nobody's. */
+static const struct cred *
+digest_find(struct tunnel *t, const struct head *h, struct span params)
+{
+	const struct cred *c, *found = NULL;
+	struct digest d;
+	const struct span *v = d.value;
+	char hex[DIGEST_HEX], count[9] = "";
+	size_t n;
+
+	if (auth_digest_parse(params, &d) == -1 || !auth_digest_spoken(&d) ||
+	    v[DIGEST_USER].p == NULL || v[DIGEST_RESPONSE].p == NULL ||
+	    v[DIGEST_URI].p == NULL || v[DIGEST_CNONCE].p == NULL ||
+	    v[DIGEST_NC].n != 8 || !span_is(v[DIGEST_QOP], "auth") ||
+	    !span_is(v[DIGEST_REALM], "httptun") ||
+	    !digest_meant(h, v[DIGEST_URI]))
+		return NULL;
+	for (c = opt.creds; c != NULL; c = c->next) {
+		n = strlen(c->user);
+		if (auth_digest_response(hex, &d, c->user, c->pass,
+		    h->method) == 0 && (secret_equal(c->user, n,
+		    v[DIGEST_USER].p, v[DIGEST_USER].n) &
+		    secret_equal(hex, strlen(hex), v[DIGEST_RESPONSE].p,
+		    v[DIGEST_RESPONSE].n)))
+			found = c;
+	}
+	secret_wipe(hex, sizeof(hex));
+	memcpy(count, v[DIGEST_NC].p, 8);
+	if (found != NULL && (strspn(count, "0123456789abcdefABCDEF") != 8 ||
+	    !nonce_use(v[DIGEST_NONCE], strtoul(count, NULL, 16)))) {
+		t->stale = 1;
+		found = NULL;
+	}
+	return found;
+}
+
+/* Clients that know MD5 only stumble over SHA-256: it has to be asked for. */
+static int
+digest_offered(void)
+{
+	return opt.offer && opt.auth != AUTH_BASIC;
+}
+
+/* What a 401 or 407 offers, strongest first, as lines of its head. */
+static void
+auth_offer(char *dst, size_t size, const char *name, int stale)
+{
+	static const char *const digests[] = { "SHA-256", "MD5" };
+	char nonce[NONCE + 1];
+	size_t i, n = 0;
+
+	for (i = 0; i < 2 && digest_offered(); i++)
+		n += (size_t)snprintf(dst + n, size - n, "%s: Digest "
+		    "realm=\"httptun\", qop=\"auth\", algorithm=%s, "
+		    "nonce=\"%s\"%s\r\n", name, digests[i],
+		    nonce_make(nonce), stale ? ", stale=true" : "");
+	if (opt.auth != AUTH_DIGEST)
+		snprintf(dst + n, size - n, "%s: Basic realm=\"httptun\", "
+		    "charset=\"UTF-8\"\r\n", name);
+}
+
 /* Whether the request bears credentials that are on our list. */
 static int
 request_authorized(struct tunnel *t, const struct head *h, const char *name)
@@ -2656,13 +2931,23 @@ request_authorized(struct tunnel *t, const struct head *h, const char *name)
 	const struct field *f;
 	char userpass[CRED_MAX + 1];
 	const struct cred *c = NULL;
+	struct challenge digest;
+	struct span rest;
 	ssize_t n;
 
 	if (opt.creds == NULL || t->vouched)
 		return 1;
-	f = head_field(h, name, NULL);
-	if (f != NULL && (n = auth_basic_decode(f->value, userpass)) != -1)
-		c = cred_find(userpass, (size_t)n);
+	if ((f = head_field(h, name, NULL)) != NULL) {
+		rest = f->value;
+		n = opt.auth == AUTH_DIGEST ? -1 :
+		    auth_basic_decode(f->value, userpass);
+		if (n != -1)
+			c = cred_find(userpass, (size_t)n);
+		else if (digest_offered() &&
+		    auth_challenge(&rest, &digest) &&
+		    span_is(digest.scheme, "Digest"))
+			c = digest_find(t, h, digest.params);
+	}
 	secret_wipe(userpass, sizeof(userpass));
 	if (c != NULL)
 		t->user = strdup(c->user);
@@ -4251,7 +4536,10 @@ struct lane {
 			 stream:1,	/* the answer's body is the target's */
 			 native:1,	/* it has a Tunnel-Offset */
 			 ending:1,	/* the request had a Tunnel-End */
+			 retry:1,	/* it is asked again, now authorized */
 			 persists:1;	/* the connection does, behind it */
+	unsigned	 authorized;	/* whose credentials it bears, a bit each */
+	int		 renewed;	/* nonces that were too old, in a row */
 	int		 status;	/* of the answer, 0: no head yet */
 	int		 pause;		/* ms before the next try */
 	int64_t		 asked;
@@ -4477,11 +4765,12 @@ lane_body(struct lane *l, struct buf *b)
 	    buf_fmt(b, "&port=%u", port);
 }
 
+static const char *const lane_methods[] = { "POST", "PUT", "GET", "DELETE" };
+
 /* The fields of a request. */
 static int
 lane_head(struct lane *l, struct buf *b, size_t length)
 {
-	static const char *const methods[] = { "POST", "PUT", "GET", "DELETE" };
 	const struct poller *p = l->p;
 	const struct hop *h = p->hop;
 	const char *path = h->path;
@@ -4491,7 +4780,7 @@ lane_head(struct lane *l, struct buf *b, size_t length)
 
 	hop_host(host, h);
 	bad = buf_fmt(b, "%s %s%s%s%s%s HTTP/1.1\r\nHost: %s\r\n",
-	    methods[l->purport], p->via != NULL ? "http://" : "",
+	    lane_methods[l->purport], p->via != NULL ? "http://" : "",
 	    p->via != NULL ? host : "", path,
 	    n > 0 && path[n - 1] == '/' ? "" : "/", p->id, host);
 	if (l->purport == TO_GET)
@@ -4503,7 +4792,7 @@ lane_head(struct lane *l, struct buf *b, size_t length)
 	l->ending = p->dialect == NATIVE && l->purport == TO_PUT && p->ended;
 	if (l->ending)
 		bad |= buf_fmt(b, "Tunnel-End: %llu\r\n",
-		    (unsigned long long)(p->base + p->up.len));
+		    (unsigned long long)p->base + p->up.len);
 	if (l->purport == TO_OPEN || l->purport == TO_PUT)
 		bad |= buf_fmt(b, "Content-Type: %s\r\n"
 		    "Content-Length: %zu\r\n", l->purport == TO_OPEN ||
@@ -4518,18 +4807,29 @@ lane_credentials(struct lane *l, struct buf *b)
 {
 	const struct poller *p = l->p;
 	const struct extra *x;
+	struct buf fields = { NULL, 0, 0, 0 };
+	struct span target, path, authority;
 	int bad = 0;
 
-	if (p->answered & 1) {
-		bad |= buf_fmt(b, "Authorization: ");
-		bad |= auth_basic(b, p->hop->user, p->hop->pass);
-		bad |= buf_fmt(b, "\r\n");
+	/* What was asked for, up to here: the target of the request. */
+	target.p = memchr(b->p + b->off, ' ', b->len);
+	target.p++;
+	target.n = strcspn(target.p, " ");
+	path = target;
+	if (target_absolute(target))
+		(void)target_split(target, &authority, &path);
+	l->authorized = p->answered;
+	if (p->answered & 1)
+		bad |= hop_answer(&fields, p->hop, "Authorization",
+		    lane_methods[l->purport], path);
+	if (p->answered & 2)
+		bad |= hop_answer(&fields, p->via, "Proxy-Authorization",
+		    lane_methods[l->purport], target);
+	if (fields.p != NULL) {
+		bad |= buf_put(b, fields.p + fields.off, fields.len);
+		secret_wipe(fields.p, fields.cap);
 	}
-	if (p->answered & 2) {
-		bad |= buf_fmt(b, "Proxy-Authorization: ");
-		bad |= auth_basic(b, p->via->user, p->via->pass);
-		bad |= buf_fmt(b, "\r\n");
-	}
+	buf_free(&fields);
 	for (x = opt.extras; p->first == (p->via != NULL ? p->via : p->hop) &&
 	    x != NULL; x = x->next)
 		if (!x->remove)
@@ -4812,13 +5112,16 @@ lane_over(struct lane *l)
 		p->t->far.active = loop_now();
 	}
 	l->stream = 0;
-	if (l->purport == TO_DELETE)
+	if (l->retry)
+		lane_go(l);
+	else if (l->purport == TO_DELETE)
 		poller_free(p);
 	else if (lane_transient(l)) {
 		l->busy = 1;
 		lane_fail(l, "no answer of the server's");
 	} else {
 		p->heard = loop_now();
+		l->renewed = 0;
 		p->keeping = 0;
 		if (l->purport != TO_GET)
 			l->pause = 0;
@@ -4894,21 +5197,20 @@ lane_challenged(struct lane *l, const struct head *h)
 	struct hop *hop = h->status == 401 ? p->hop : p->via;
 	unsigned bit = h->status == 401 ? 1 : 2;
 	const char *wrong;
-	char offers[128];
-	int basic;
+	struct offer offer;
 
 	if (hop == NULL)
 		return 0;
-	hop_offers(h, offers, sizeof(offers), &basic);
-	wrong = p->answered & bit ? "; credentials refused" : !basic ? "" :
-	    hop_password(hop);
+	hop_offers(h, &offer);
+	offer.stale &= l->renewed < RENEWALS;
+	l->renewed++;
+	wrong = hop_accept(hop, &offer, (l->authorized & bit) != 0);
 	if (wrong == NULL) {
 		p->answered = (p->answered | bit) & 3;
 		return 1;
 	}
-	poller_fail(p, hop->who, 502, h->status, "%d %s (offered: %s%s)", h->status,
-	    status_reason(h->status), offers[0] != '\0' ? offers : "nothing",
-	    wrong);
+	poller_fail(p, hop->who, 502, h->status, "%d %s (offered: %s%s)",
+	    h->status, status_reason(h->status), offer.names, wrong);
 	return -1;
 }
 
@@ -4956,13 +5258,7 @@ lane_answer(struct lane *l, const struct head *h, size_t len)
 		return;
 	}
 	buf_take(&l->c->far.in, len);
-	if (r == 1) {
-		/* not worth its connection, but for an empty one */
-		l->busy = 0;
-		lane_drop(l);
-		lane_go(l);
-		return;
-	}
+	l->retry = r == 1;
 	l->stream = l->purport == TO_GET && h->status == 200 &&
 	    p->t != NULL && (p->dialect != NATIVE ||
 	    (l->native && l->to == l->offset));
@@ -5137,11 +5433,9 @@ static const struct carrier poller_carrier = {
 static void
 poller_start(struct tunnel *t, struct hop *h)
 {
-	static const char hex[] = "0123456789abcdef";
 	struct opening *o = t->opening;
 	struct poller *p;
 	struct hop *before;
-	unsigned char raw[16];
 	size_t i;
 
 	poller_leave(t);
@@ -5160,17 +5454,13 @@ poller_start(struct tunnel *t, struct hop *h)
 		before = before->next;
 	if (before != h && before->carriage == BY_CONNECT)
 		p->via = before;
-	p->answered = opt.auth_first && h->pass != NULL ? 1 : 0;
-	if (opt.auth_first && p->via != NULL && p->via->pass != NULL)
+	p->answered = opt.auth == AUTH_BASIC && h->pass != NULL ? 1 : 0;
+	if (opt.auth == AUTH_BASIC && p->via != NULL && p->via->pass != NULL)
 		p->answered |= 2;
 	p->end = UNKNOWN;
 	p->body = POLL_WINDOW;
 	p->heard = loop_now();
-	random_bytes(raw, sizeof(raw));
-	for (i = 0; i < sizeof(raw); i++) {
-		p->id[2 * i] = hex[raw[i] >> 4];
-		p->id[2 * i + 1] = hex[raw[i] & 15];
-	}
+	random_hex(p->id, 16);
 	for (i = 0; i < LANES; i++)
 		p->lane[i].p = p;
 	o->hop = h;
@@ -5688,6 +5978,7 @@ inetd_start(void)
 	union addr peer;
 
 	hop_credentials(opt.hops);
+	random_bytes(nonce_secret, sizeof(nonce_secret));
 	if ((t = tunnel_new(&by_inetd)) == NULL)
 		die(1, "memory", "%s", strerror(errno));
 	fd_peer(STDIN_FILENO, &peer);
@@ -5734,6 +6025,7 @@ proxy_start(void)
 	signal_watch(SIGQUIT, on_drain);
 	crew.min = opt.workers;
 	listen_for(listeners, request_accepted, NULL);
+	random_bytes(nonce_secret, sizeof(nonce_secret));
 	if (crew_start(&crew) == -1)
 		die(1, "worker", "%s", strerror(errno));
 	listen_announce(listeners);
@@ -5756,7 +6048,7 @@ static const char usage_text[] =
 "       httptun [options] [-x hop]... ws://host:port/path with a WebSocket server\n"
 "\n"
 "  -4, -6       IPv4 only, IPv6 only\n"
-"  -A scheme    any (default), or basic: send credentials at once\n"
+"  -A scheme    any (default), digest, or basic: sent at once; with -l offered\n"
 "  -a file      credentials, a line user:password each\n"
 "  -c rule      clients allowed: [!]address[/bits] or any (-l, -L)\n"
 "  -F           pass the open socket over stdout (ssh's ProxyUseFdpass)\n"
@@ -5833,9 +6125,15 @@ opt_secs(const char *s, const char *who)
 static void
 opt_A(char *arg)
 {
-	opt.auth_first = strcmp(arg, "basic") == 0;
-	if (!opt.auth_first && strcmp(arg, "any") != 0)
-		die(2, "-A", "no scheme of this version: '%s'", arg);
+	opt.offer = 1;
+	if (strcmp(arg, "any") == 0)
+		opt.auth = AUTH_ANY;
+	else if (strcmp(arg, "basic") == 0)
+		opt.auth = AUTH_BASIC;
+	else if (strcmp(arg, "digest") == 0)
+		opt.auth = AUTH_DIGEST;
+	else
+		die(2, "-A", "no scheme '%s': any, basic or digest", arg);
 }
 
 static void

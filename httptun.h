@@ -108,6 +108,9 @@
 #define SESSION_SECS	60	/* of a session without a request */
 #define SESSIONS_MAX	1000	/* of all workers together */
 #define SESSIONS_EACH	512
+#define NONCE_SECS	300	/* that a Digest nonce may be used */
+#define RENEWALS	5	/* nonces that are too old, in a row */
+#define NONCES		512	/* remembered by a process */
 #define PARKED_LINKS	4	/* that an exit keeps */
 #define LINK_QUIET_MS	2000	/* what was not heard of so long is asked, */
 #define LINK_GRACE_MS	3000	/* and has so long to answer */

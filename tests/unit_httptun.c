@@ -1227,55 +1227,124 @@ test_hops_to(void **state)
 	opt.hops = NULL;
 }
 
+#define DIGEST(algorithm, qop, more) "Proxy-Authenticate: Digest " \
+	"realm=\"x\", nonce=\"y\", qop=\"" qop "\", algorithm=" algorithm more \
+	"\r\n"
+
 static void
 test_hop_offers(void **state)
 {
 	static const struct {
 		const char *fields, *want; int basic;
+		enum digest_algorithm strength; int stale;
 	} rows[] = {
-		{ "", "", 0 },
-		{ "Proxy-Authenticate: Basic realm=\"x\"\r\n", "Basic", 1 },
+		{ "", "nothing", 0, DIGEST_NONE, 0 },
+		{ "Proxy-Authenticate: Basic realm=\"x\"\r\n", "Basic", 1,
+		    DIGEST_NONE, 0 },
 		{ "Proxy-Authenticate: Negotiate, NTLM\r\n",
-		    "Negotiate, NTLM", 0 },
+		    "Negotiate, NTLM", 0, DIGEST_NONE, 0 },
 		{ "Proxy-Authenticate: NTLM\r\nproxy-authenticate: "
 		    "bASIC realm=x, Digest realm=\"Basic\"\r\n",
-		    "NTLM, bASIC, Digest", 1 },
+		    "NTLM, bASIC, Digest", 1, DIGEST_NONE, 0 },
 		{ "Proxy-Authenticate: Digest realm=\"a, Basic realm=b\"\r\n",
-		    "Digest", 0 },
-		{ "WWW-Authenticate: Basic realm=\"x\"\r\n", "", 0 },
+		    "Digest", 0, DIGEST_NONE, 0 },
+		{ "WWW-Authenticate: Basic realm=\"x\"\r\n", "nothing", 0,
+		    DIGEST_NONE, 0 },
+		{ DIGEST("MD5", "auth", ""), "Digest", 0, DIGEST_MD5, 0 },
+		{ DIGEST("SHA-256", "auth", ""), "Digest", 0, DIGEST_SHA256,
+		    0 },
+		{ DIGEST("MD5", "auth-int, auth", ", stale=true"), "Digest",
+		    0, DIGEST_MD5, 1 },
+		{ DIGEST("MD5", "auth-int", ""), "Digest", 0, DIGEST_NONE, 0 },
+		{ DIGEST("MD5-sess", "auth", ""), "Digest", 0, DIGEST_NONE,
+		    0 },
+		{ DIGEST("SHA-256", "auth", "") DIGEST("MD5", "auth", "")
+		    "Proxy-Authenticate: Basic realm=\"x\"\r\n",
+		    "Digest, Basic", 1, DIGEST_SHA256, 0 },
+		{ DIGEST("MD5", "auth", "") DIGEST("SHA-256", "auth", ""),
+		    "Digest", 0, DIGEST_SHA256, 0 },
 	};
-	char text[512], offers[32];
+	char text[1024];
+	struct offer offer;
 	struct head h;
 	size_t i;
-	int basic;
 
 	(void)state;
 	for (i = 0; i < COUNT(rows); i++) {
 		snprintf(text, sizeof(text), "HTTP/1.1 407 No\r\n%s\r\n",
 		    rows[i].fields);
 		assert_true(head_reply(&h, text, strlen(text)) > 0);
-		hop_offers(&h, offers, sizeof(offers), &basic);
-		assert_string_equal(offers, rows[i].want);
-		assert_int_equal(basic, rows[i].basic);
+		hop_offers(&h, &offer);
+		assert_string_equal(offer.names, rows[i].want);
+		assert_int_equal(offer.basic, rows[i].basic);
+		assert_int_equal(offer.strength, rows[i].strength);
+		assert_int_equal(offer.stale, rows[i].stale);
 	}
+	/* -A says what is answered at all. */
+	opt.auth = AUTH_BASIC;
+	hop_offers(&h, &offer);
+	assert_int_equal(offer.strength, DIGEST_NONE);
+	opt.auth = AUTH_ANY;
 }
 
 /* More than the message has room for, and Basic among the rest of it. */
 static void
 test_hop_offers_many(void **state)
 {
-	static const char text[] = "HTTP/1.1 407 No\r\nProxy-Authenticate: "
-	    "AAAAAAAAAA, BBBBBBBBBB, Basic realm=x\r\n\r\n";
-	char offers[16];
+	char text[1024] = "HTTP/1.1 407 No\r\nProxy-Authenticate: ";
+	struct offer offer;
 	struct head h;
-	int basic;
+	int i;
 
 	(void)state;
-	assert_true(head_reply(&h, text, sizeof(text) - 1) > 0);
-	hop_offers(&h, offers, sizeof(offers), &basic);
-	assert_true(strlen(offers) < sizeof(offers));
-	assert_memory_equal(offers, "AAAAAAAAAA", 10);
-	assert_int_equal(basic, 1);
+	for (i = 0; i < 20; i++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text),
+		    "AAAAAAAAA%c, ", 'a' + i);
+	strcat(text, "Basic realm=x\r\n\r\n");
+	assert_true(head_reply(&h, text, strlen(text)) > 0);
+	hop_offers(&h, &offer);
+	assert_true(strlen(offer.names) < sizeof(offer.names));
+	assert_memory_equal(offer.names, "AAAAAAAAAa, AAAAAAAAAb", 22);
+	assert_int_equal(offer.basic, 1);
+}
+
+/* A nonce is used once for each count, in any order, by whoever made it. */
+static void
+test_nonce(void **state)
+{
+	char nonce[NONCE + 1], other[NONCE + 1];
+	struct span s = { nonce, NONCE }, o = { other, NONCE };
+	size_t i;
+
+	(void)state;
+	nonce_make(nonce);
+	assert_int_equal(strlen(nonce), NONCE);
+	assert_int_equal(nonce_use(s, 0), 0);
+	assert_int_equal(nonce_use(s, 1), 1);
+	assert_int_equal(nonce_use(s, 1), 0);
+	assert_int_equal(nonce_use(s, 3), 1);
+	assert_int_equal(nonce_use(s, 2), 1);
+	assert_int_equal(nonce_use(s, 2), 0);
+	assert_int_equal(nonce_use(s, 100), 1);
+	assert_int_equal(nonce_use(s, 36), 0);	/* too far behind */
+	assert_int_equal(nonce_use(s, 37), 1);
+	assert_int_equal(nonce_use(s, 37), 0);
+	assert_int_equal(nonce_use(s, 0xffffffff), 1);
+	assert_int_equal(nonce_use(s, 0xffffffff), 0);
+	/* not a byte of it may differ */
+	for (i = 0; i < NONCE; i++) {
+		nonce[i] ^= 1;
+		assert_int_equal(nonce_use(s, 4), 0);
+		nonce[i] ^= 1;
+	}
+	/* what there is no room for takes older ones with it */
+	for (i = 0; i < NONCES; i++) {
+		nonce_make(other);
+		assert_int_equal(nonce_use(o, 1), 1);
+	}
+	assert_int_equal(nonce_use(s, 0xfffffffe), 0);
+	memset(nonces, 0, sizeof(nonces));
+	nonces_floor = -1;
 }
 
 /* ---- credentials ------------------------------------------------------- */
@@ -1706,7 +1775,8 @@ test_opt_words(void **state)
 	(void)state;
 	takes(opt_A, "basic");
 	takes(opt_A, "any");
-	ends(opt_A, "digest", 2, "-A: ");
+	takes(opt_A, "digest");
+	ends(opt_A, "ntlm", 2, "-A: ");
 	ends(opt_A, "Basic ", 2, "-A: ");
 	takes(opt_X, "connect");
 	ends(opt_X, "4", 2, "-X: ");
@@ -1857,6 +1927,7 @@ main(void)
 		TEST(test_hops_to),
 		TEST(test_hop_offers),
 		TEST(test_hop_offers_many),
+		TEST(test_nonce),
 		TEST(test_cred_new),
 		TEST(test_cred_find),
 		TEST(test_cred_read),
