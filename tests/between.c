@@ -26,13 +26,10 @@
 #define _DEFAULT_SOURCE
 #define _POSIX_C_SOURCE 200809L
 
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -55,18 +52,6 @@ static const char	*way[2];
 
 /* ---- what stands between ------------------------------------------------- */
 
-/* Gives it a socket that listens already as its stdin. */
-static void
-hand_over(int lfd, const char *const *env, const char *const *argv)
-{
-	struct kit_opt opt = { .out = KIT_NULL, .newsid = 1 };
-
-	opt.in = lfd;
-	opt.env = env;
-	peer = kit_startv(&opt, argv);
-	kit_group(peer);
-}
-
 /* All of it, at once. */
 static void
 end_peer(void)
@@ -75,62 +60,41 @@ end_peer(void)
 	kit_done(peer);
 }
 
-/* Buffering is what it does anyway, and HTTP/1.0 is what it speaks anyway. */
-static const char nginx_conf[] =
-    "%s"
-    "daemon off;\n"
-    "pid pid;\n"
-    "error_log stderr warn;\n"
-    "events { worker_connections 512; }\n"
-    "http {\n"
-    "	access_log off;\n"
-    "	client_body_temp_path body;\n"
-    "	proxy_temp_path proxy;\n"
-    "	fastcgi_temp_path fastcgi;\n"
-    "	uwsgi_temp_path uwsgi;\n"
-    "	scgi_temp_path scgi;\n"
-    "	upstream kept { server 127.0.0.1:%u; keepalive 4; }\n"
-    "	server {\n"
-    "		listen 127.0.0.1:%u;\n"
-    "		proxy_request_buffering on;\n"
-    "		proxy_buffering on;\n"
-    "		location /tunnel/ { proxy_pass http://127.0.0.1:%u; }\n"
-    "		location /kept/ {\n"
-    "			proxy_pass http://kept/;\n"
-    "			proxy_http_version 1.1;\n"
-    "			proxy_set_header Connection '';\n"
-    "		}\n"
-    "		location /small/ {\n"
-    "			proxy_pass http://kept;\n"
-    "			client_max_body_size 5k;\n"
-    "		}\n"
-    "		location /locked/ {\n"
-    "			proxy_pass http://kept;\n"
-    "			auth_basic nginx;\n"
-    "			auth_basic_user_file users;\n"
-    "		}\n"
-    "		location /hasty/ {\n"
-    "			proxy_pass http://kept;\n"
-    "			proxy_read_timeout 1s;\n"
-    "		}\n"
-    "	}\n"
-    "}\n";
-
 static int	 nginx_fd;
 static unsigned	 nginx_port;
 
+/* Buffering is what it does anyway, and HTTP/1.0 is what it speaks anyway. */
 static void
 run_nginx(void)
 {
-	static const char *const env[] = { "NGINX=0;", NULL };
-	const char *argv[] = { "/usr/sbin/nginx", "-e", "stderr", "-p",
-	    kit_path("."), "-c", NULL, NULL };
-
-	/* or its workers are somebody else, to whom our files are closed */
-	argv[6] = kit_file("nginx_conf", 0600, kit_str(nginx_conf,
-	    geteuid() == 0 ? "user root;\n" : "", px.port, nginx_port,
-	    px.port));
-	hand_over(nginx_fd, env, argv);
+	peer = kit_nginx(nginx_fd, kit_str(
+	    "	upstream kept { server 127.0.0.1:%u; keepalive 4; }\n"
+	    "	server {\n"
+	    "		listen 127.0.0.1:%u;\n"
+	    "		proxy_request_buffering on;\n"
+	    "		proxy_buffering on;\n"
+	    "		location /tunnel/ {\n"
+	    "			proxy_pass http://127.0.0.1:%u;\n"
+	    "		}\n"
+	    "		location /kept/ {\n"
+	    "			proxy_pass http://kept/;\n"
+	    "			proxy_http_version 1.1;\n"
+	    "			proxy_set_header Connection '';\n"
+	    "		}\n"
+	    "		location /small/ {\n"
+	    "			proxy_pass http://kept;\n"
+	    "			client_max_body_size 5k;\n"
+	    "		}\n"
+	    "		location /locked/ {\n"
+	    "			proxy_pass http://kept;\n"
+	    "			auth_basic nginx;\n"
+	    "			auth_basic_user_file users;\n"
+	    "		}\n"
+	    "		location /hasty/ {\n"
+	    "			proxy_pass http://kept;\n"
+	    "			proxy_read_timeout 1s;\n"
+	    "		}\n"
+	    "	}\n", px.port, nginx_port, px.port));
 }
 
 static void
@@ -169,11 +133,10 @@ nginx_hasty(void)
 static void
 haproxy(void)
 {
-	const char *argv[] = { "/usr/sbin/haproxy", "-db", "-f", NULL, NULL };
 	unsigned port;
 	int lfd = kit_listen(AF_INET, &port);
 
-	argv[3] = kit_file("haproxy_conf", 0600, kit_str("global\n"
+	peer = kit_haproxy(lfd, kit_str("global\n"
 	    "	maxconn 512\n"
 	    "defaults\n"
 	    "	mode http\n"
@@ -187,7 +150,6 @@ haproxy(void)
 	    "backend tunnels\n"
 	    "	http-reuse always\n"
 	    "	server httptun 127.0.0.1:%u\n", px.port));
-	hand_over(lfd, NULL, argv);
 	(void)close(lfd);
 	way[0] = kit_str("poll://127.0.0.1:%u/", port);
 	way[1] = NULL;
@@ -201,22 +163,12 @@ tinyproxy(void)
 	way[1] = kit_str("poll://127.0.0.1:%u/", px.port);
 }
 
-/* No cache, no files: one process, that speaks on stderr. */
 static struct kit_proc *
 start_squid(const struct kit_opt *opt, unsigned port, const char *cred)
 {
 	(void)cred;
-	/* it runs as somebody else, who has to get at the file */
-	(void)chmod(kit_path("."), 0711);
-	peer = kit_start(opt, "/usr/sbin/squid", "-N", "-d", "1", "-n",
-	    kit_str("httptun%ld", (long)getpid()), "-f",
-	    kit_file("squid_conf", 0644, kit_str(
-	    "http_port 127.0.0.1:%u\nhttp_access allow all\n"
-	    "cache deny all\ncache_mem 1 MB\nmemory_cache_shared off\n"
-	    "cache_log /dev/null\naccess_log none\npid_filename none\n"
-	    "netdb_filename none\ncoredump_dir none\npinger_enable off\n"
-	    "dns_nameservers 127.0.0.1\nmax_filedescriptors 512\n"
-	    "cache_effective_user proxy\n", port)), NONE);
+	peer = kit_squid(opt, port, "http_access allow all\n"
+	    "max_filedescriptors 512\n");
 	return peer;
 }
 
@@ -233,23 +185,6 @@ squid(void)
 struct between {
 	void	(*start)(void);
 };
-
-/* Its lines of shared memory are not the next one's. */
-static int
-between_teardown(void **state)
-{
-	static const char *const shm[] = { "metadata", "queues", "readers" };
-	char name[64];
-	size_t i;
-	int ret = kit_teardown(state);
-
-	for (i = 0; i < KIT_COUNT(shm); i++) {
-		(void)snprintf(name, sizeof(name), "/httptun%ld-cf__%s.shm",
-		    (long)getpid(), shm[i]);
-		(void)shm_unlink(name);
-	}
-	return ret;
-}
 
 /* `httptun -l` beyond it, and a target. */
 static void
@@ -313,36 +248,12 @@ client(const char *local)
 	return kit_startv(local != NULL ? &quiet : NULL, argv);
 }
 
-/* Both directions at once. */
-static void
-talk(const struct kit_proc *p, int t, uint64_t bytes)
-{
-	struct kit_stream s[] = {
-		{ .fd = p->in, .dir = KIT_OUT, .bytes = bytes, .seed = 1 },
-		{ .fd = t, .dir = KIT_IN, .bytes = bytes, .seed = 1 },
-		{ .fd = t, .dir = KIT_OUT, .bytes = bytes, .seed = 2 },
-		{ .fd = p->out, .dir = KIT_IN, .bytes = bytes, .seed = 2 },
-	};
-
-	kit_pump(s, KIT_COUNT(s));
-}
-
 /* One direction to its end, then the other one. */
 static void
 finish(struct kit_proc *p, int from, int to, int answer_from, int answer_to)
 {
-	struct kit_stream s[] = {
-		{ .fd = from, .dir = KIT_OUT, .seed = 3, .end = 1 },
-		{ .fd = to, .dir = KIT_IN, .seed = 3, .end = 1 },
-		{ .fd = answer_from, .dir = KIT_OUT, .seed = 4, .end = 1 },
-		{ .fd = answer_to, .dir = KIT_IN, .seed = 4, .end = 1 },
-	};
-	size_t i;
-
-	for (i = 0; i < KIT_COUNT(s); i++)
-		s[i].bytes = MB / 5;
-	kit_pump(s, 2);
-	kit_pump(&s[2], 2);
+	kit_last_words(from, to, MB / 5, 3);
+	kit_last_words(answer_from, answer_to, MB / 5, 4);
 	kit_exits(p, 0);
 	kit_err_is(p, "");
 }
@@ -356,7 +267,7 @@ both_ways(void **state)
 	beyond(*state);
 	p = client(NULL);
 	t = kit_accept(tl);
-	talk(p, t, BULK);
+	kit_talk(p, t, BULK);
 	finish(p, p->in, t, t, p->out);
 	(void)close(t);
 	p = client(NULL);
@@ -364,28 +275,6 @@ both_ways(void **state)
 	finish(p, t, p->out, p->in, t);
 	(void)close(t);
 	over();
-}
-
-/* It carries, and ends as one of its ends does. */
-static void
-short_tunnel(struct kit_pair p, enum kit_way how, int from_client)
-{
-	int first = from_client ? p.c : p.t, second = from_client ? p.t : p.c;
-
-	kit_carries(p);
-	kit_vanish(first, how);
-	if (how == KIT_WAY_RESET)
-		kit_expect_reset(second);
-	else
-		kit_eof(second);
-	if (how == KIT_WAY_HALF) {
-		kit_puts(second, "and this");
-		kit_half_close(second);
-		kit_expect(first, "and this");
-		kit_eof(first);
-		(void)close(first);
-	}
-	(void)close(second);
 }
 
 static void
@@ -402,7 +291,7 @@ many(void **state)
 		p[i].t = kit_accept(tl);
 	}
 	for (i = 0; i < MANY; i++)
-		short_tunnel(p[i], i % KIT_WAYS, i / KIT_WAYS % 2);
+		kit_parts(p[i], i % KIT_WAYS, i / KIT_WAYS % 2);
 	kit_proxy_settles(&local);
 	over();
 }
@@ -411,21 +300,13 @@ many(void **state)
 static void
 refused(void **state)
 {
-	const char *line, *gw;
-	struct kit_proc *p;
+	const char *gw;
 
 	beyond(*state);
 	tport = kit_nobody(AF_INET);
-	p = client(NULL);
-	kit_exits(p, 1);
-	kit_eof(p->out);
 	gw = way[way[1] != NULL];
-	line = kit_str("httptun: %.*s: 502 ", (int)strcspn(gw + 7, "/"),
-	    gw + 7);
-	if (strncmp(kit_err(p), line, strlen(line)) != 0 ||
-	    strchr(kit_err(p), '\n') != kit_err(p) + strlen(kit_err(p)) - 1)
-		kit_fail("<<%s>> and not one line <<%s...>>", kit_err(p),
-		    line);
+	kit_refused(client(NULL), kit_str("httptun: %.*s: 502 ",
+	    (int)strcspn(gw + 7, "/"), gw + 7));
 	over();
 }
 
@@ -457,10 +338,6 @@ broken(void **state)
 static void
 ssh(void **state)
 {
-	struct kit_stream s[] = {
-		{ .dir = KIT_OUT, .bytes = BULK, .seed = 5, .end = 1 },
-		{ .dir = KIT_IN, .bytes = BULK, .seed = 5, .end = 1 },
-	};
 	const char *proxy;
 	struct kit_proc *p;
 	unsigned port;
@@ -472,9 +349,7 @@ ssh(void **state)
 	port = kit_serve(&kit_sshd, NULL);
 	kit_ssh_runs(proxy, port);
 	p = kit_ssh(proxy, port, "cat");
-	s[0].fd = p->in;
-	s[1].fd = p->out;
-	kit_pump(s, 2);
+	kit_last_words(p->in, p->out, BULK, 5);
 	kit_exits(p, 0);
 	kit_err_is(p, "");
 	/* ssh does not wait for who was its connection */
@@ -492,7 +367,7 @@ limited(void **state)
 	beyond(*state);
 	p = client(NULL);
 	t = kit_accept(tl);
-	talk(p, t, MB / 4);
+	kit_talk(p, t, MB / 4);
 	kit_err_wait(peer, "client intended to send too large body");
 	finish(p, p->in, t, t, p->out);
 	over();
@@ -508,9 +383,9 @@ timed_out(void **state)
 	beyond(*state);
 	p = client(NULL);
 	t = kit_accept(tl);
-	talk(p, t, MB / 4);
+	kit_talk(p, t, MB / 4);
 	kit_err_wait(peer, "upstream timed out");
-	talk(p, t, MB / 4);
+	kit_talk(p, t, MB / 4);
 	finish(p, t, p->out, p->in, t);
 	over();
 }
@@ -526,7 +401,7 @@ restarted(void **state)
 	p = client(NULL);
 	t = kit_accept(tl);
 	for (i = 0; i < 3; i++) {
-		talk(p, t, MB / 4);
+		kit_talk(p, t, MB / 4);
 		kit_puts(t, "here");
 		kit_expect(p->out, "here");
 		end_peer();
@@ -558,7 +433,7 @@ locked(void **state)
 		    kit_str("poll://al:open@127.0.0.1:%u/locked/",
 		    nginx_port), "127.0.0.1", kit_str("%u", tport), NONE);
 		t = kit_accept(tl);
-		talk(p, t, MB / 4);
+		kit_talk(p, t, MB / 4);
 		finish(p, p->in, t, t, p->out);
 		(void)close(t);
 	}
@@ -594,7 +469,7 @@ credentials(void **state)
 			continue;
 		}
 		t = kit_accept(tl);
-		talk(p, t, MB / 4);
+		kit_talk(p, t, MB / 4);
 		finish(p, p->in, t, t, p->out);
 	}
 	kit_proxy_settles(&px);
@@ -603,7 +478,7 @@ credentials(void **state)
 
 /* ---- all of them --------------------------------------------------------- */
 
-#define CASE(name, f, row) { name, f, kit_setup, between_teardown, row }
+#define CASE(name, f, row) { name, f, kit_setup, kit_teardown, row }
 #define EACH(f)								\
     CASE("nginx: " #f, f, &betweens[0]),				\
     CASE("nginx, kept connections: " #f, f, &betweens[1]),		\

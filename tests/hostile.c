@@ -43,7 +43,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "kit.h"
@@ -2960,7 +2959,7 @@ enum mood {
 	PLAIN, PIECES, SLOW, OLD, CHUNKED, CHUNKED_CUT, TO_THE_END,
 	TO_THE_END_CUT, INTERIM, CUT_HEAD, CUT_BODY, CUT_SENT, LOSE,
 	CUT_ANSWER_HEAD, CUT_ANSWER_BODY, BUSY, BUSY_AFTER, PAGE, TWICE,
-	BY_TURNS, MOODS,
+	BY_TURNS, LATER, MOODS,
 	/* these are not drawn */
 	IDLE_CUT = MOODS, IDLE_408, TOO_LARGE, COUNTS
 };
@@ -2990,6 +2989,7 @@ static const struct {
 	[PAGE] = { "a page of its own", 4, OPEN },
 	[TWICE] = { "repeated, both at once", 6, ANY },
 	[BY_TURNS] = { "repeated, one after the other", 6, ANY },
+	[LATER] = { "repeated when nobody waits for it", 6, OPEN },
 	[IDLE_CUT] = { "a connection closed before a request", 0, 0 },
 	[IDLE_408] = { "a 408 before a request", 0, 0 },
 	[TOO_LARGE] = { "too large: 413", 0, 0 },
@@ -3260,6 +3260,25 @@ twice(int c, enum mood mood)
 	(void)close(second);
 }
 
+/* The request once more, by a process that nobody waits for. */
+static void
+repeat_later(int c)
+{
+	char byte;
+	int fd;
+
+	if (fork() != 0)
+		return;
+	(void)close(c);
+	if (meddle_up != -1)
+		(void)close(meddle_up);
+	(void)poll(NULL, 0, 20 + (int)roll(200));
+	fd = between_connect();
+	put(fd, request.b, request.have);
+	(void)!read(fd, &byte, 1);
+	_exit(0);
+}
+
 /* The answer's head with another framing; the body is put behind it. */
 static void
 reframe(int c, const char *field)
@@ -3426,6 +3445,8 @@ meddle(int c)
 		meddle_up = -1;
 	}
 	send_reply(c, mood);
+	if (mood == LATER)
+		repeat_later(c);
 }
 
 static void
@@ -3433,6 +3454,7 @@ meddle_client(int c, unsigned nth)
 {
 	int i;
 
+	(void)signal(SIGCHLD, SIG_IGN);
 	meddle_seed += nth * 0x9e3779b97f4a7c15U;
 	for (i = 0; i < 8; i++)
 		(void)roll(2);
@@ -3497,20 +3519,19 @@ meddled(struct kit_proc *m, unsigned least)
 		kit_fail("it has not meddled %u times", least);
 }
 
-/* A lot each way at once. */
+/* A lot each way at once, by one hop or two. */
 static void
-meddled_streams(void **state)
+meddled_stream(const char *hop, const char *next, uint64_t bytes)
 {
-	uint64_t bytes = is_long() ? 100 * MB : 3 * MB;
-	struct kit_proc *m, *p;
+	struct kit_proc *p;
+	const char *port;
 	int far;
 
-	(void)state;
-	kit_proxy(&server, LOCAL);
-	m = between("--meddler", server.port, seed());
 	tl = kit_listen(AF_INET, &tport);
-	p = kit_httptun(NULL, "-x", kit_str("poll://127.0.0.1:%u/",
-	    kit_listening(m, 0)), "127.0.0.1", kit_str("%u", tport), NONE);
+	port = kit_str("%u", tport);
+	p = next == NULL ?
+	    kit_httptun(NULL, "-x", hop, "127.0.0.1", port, NONE) :
+	    kit_httptun(NULL, "-x", hop, "-x", next, "127.0.0.1", port, NONE);
 	far = kit_accept(tl);
 	kit_pump((struct kit_stream[]){
 		{ p->in, KIT_OUT, bytes, 1, 0, 0 },
@@ -3526,6 +3547,23 @@ meddled_streams(void **state)
 	kit_exits(p, 0);
 	kit_err_is(p, "");
 	kit_untouched(tl);
+}
+
+/* The meddler is in front of the gateway, then a plain proxy on the way. */
+static void
+meddled_streams(void **state)
+{
+	struct kit_proc *m;
+	const char *hp;
+
+	(void)state;
+	kit_proxy(&server, LOCAL);
+	m = between("--meddler", server.port, seed());
+	hp = kit_str("127.0.0.1:%u", kit_listening(m, 0));
+	meddled_stream(kit_str("poll://%s/", hp), NULL, is_long() ? 100 * MB :
+	    3 * MB);
+	meddled_stream(kit_str("http://%s", hp), kit_str(
+	    "poll://127.0.0.1:%u/", server.port), is_long() ? 20 * MB : MB);
 	kit_proxy_below(&server, PEAK);
 	meddled(m, 20);
 }

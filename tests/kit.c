@@ -16,11 +16,10 @@
 
 /* The system tests' common part; kit.h says what each function does. */
 
-#define _DEFAULT_SOURCE
-#define _POSIX_C_SOURCE 200809L
-#define _XOPEN_SOURCE 700
+#define _GNU_SOURCE			/* setns(2) and unshare(2) */
 
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -34,6 +33,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +47,7 @@
 #define NPROC		64		/* processes of one test */
 #define NGROUP		32		/* their groups that are killed */
 #define NFD		1024		/* descriptors looked after */
+#define NSTOPPED	16		/* processes that stand still */
 #define FAMILY		256		/* processes of one command */
 #define NOTES		24
 #define PATTERN		1048573		/* a prime: its period is no buffer's */
@@ -59,6 +60,12 @@ static char		 notes[NOTES][160];
 static unsigned		 nnotes;
 static unsigned char	*pattern;
 static char		 tmpdir[64];
+static char		 squid_name[32];
+
+/* what is stopped must go on, or it outlives the test */
+static pid_t		 stopped[NSTOPPED];
+/* where the test was before it went into a network of its own, or -1 */
+static int		 home_ns = -1;
 
 struct str {
 	struct str	*next;
@@ -201,6 +208,23 @@ remove_tmpdir(void)
 	tmpdir[0] = '\0';
 }
 
+/* squid's two or three lines of it are not the next one's. */
+static void
+remove_shm(void)
+{
+	static const char *const shm[] = { "metadata", "queues", "readers" };
+	char name[64];
+	size_t i;
+
+	for (i = 0; squid_name[0] != '\0' && i < KIT_COUNT(shm); i++) {
+		(void)snprintf(name, sizeof(name), "/%s-cf__%s.shm",
+		    squid_name, shm[i]);
+		(void)shm_unlink(name);
+	}
+	squid_name[0] = '\0';
+}
+
+/* A failed test may have left what it stopped, and be elsewhere. */
 int
 kit_teardown(void **state)
 {
@@ -208,6 +232,10 @@ kit_teardown(void **state)
 	int fd, i;
 
 	(void)state;
+	kit_go_on();
+	if (home_ns != -1)
+		(void)setns(home_ns, CLONE_NEWNET);
+	home_ns = -1;
 	while (ngroups > 0)
 		(void)kill(-groups[--ngroups], SIGKILL);
 	for (i = 0; i < NPROC; i++)
@@ -217,6 +245,7 @@ kit_teardown(void **state)
 		if (!wasopen[fd])
 			(void)close(fd);
 	remove_tmpdir();
+	remove_shm();
 	while ((s = strs) != NULL) {
 		strs = s->next;
 		free(s);
@@ -475,6 +504,19 @@ kit_err_has(struct kit_proc *p, const char *text)
 		    text);
 }
 
+int
+kit_said(struct kit_proc *p, const char *text)
+{
+	const char *s = kit_err(p);
+	int n = 0;
+
+	while ((s = strstr(s, text)) != NULL) {
+		s += strlen(text);
+		n++;
+	}
+	return n;
+}
+
 unsigned
 kit_listening(struct kit_proc *p, int nth)
 {
@@ -545,6 +587,38 @@ kit_done(struct kit_proc *p)
 	free(p);
 }
 
+void
+kit_signal(pid_t pid, int sig)
+{
+	kit_note("signal %d to %ld", sig, (long)pid);
+	if (kill(pid, sig) == -1)
+		kit_fail("signal %d to %ld: %s", sig, (long)pid,
+		    strerror(errno));
+}
+
+void
+kit_stop(pid_t pid)
+{
+	size_t i;
+
+	for (i = 0; i < NSTOPPED && stopped[i] > 0; i++)
+		;
+	assert_true(i < NSTOPPED);
+	stopped[i] = pid;
+	kit_signal(pid, SIGSTOP);
+}
+
+void
+kit_go_on(void)
+{
+	size_t i;
+
+	for (i = 0; i < NSTOPPED; i++)
+		if (stopped[i] > 0)
+			(void)kill(stopped[i], SIGCONT);
+	memset(stopped, 0, sizeof(stopped));
+}
+
 
 /* What processes are, and do. */
 
@@ -575,6 +649,29 @@ kit_fds(pid_t pid)
 		kit_fail("the descriptors of process %ld: %s", (long)pid,
 		    strerror(errno));
 	return n;
+}
+
+int
+kit_holds(pid_t pid, const char *what)
+{
+	const char *dir = kit_str("/proc/%ld/fd", (long)pid);
+	char to[256];
+	struct dirent *e;
+	ssize_t n;
+	int found = 0;
+	DIR *d;
+
+	if ((d = opendir(dir)) == NULL)
+		return 0;
+	while ((e = readdir(d)) != NULL) {
+		n = readlink(kit_str("%s/%s", dir, e->d_name), to,
+		    sizeof(to) - 1);
+		to[n > 0 ? n : 0] = '\0';
+		found += what != NULL ? strcmp(to, what) == 0 :
+		    strncmp(to, "socket:", 7) == 0;
+	}
+	closedir(d);
+	return found;
 }
 
 /* A field of /proc/PID/status, or -1 when there is no such process. */
@@ -839,6 +936,71 @@ kit_gone(pid_t pid)
 			kit_fail("process %ld is still there", (long)pid);
 		(void)poll(NULL, 0, 5);
 	}
+}
+
+
+/* Networks. */
+
+void
+kit_enter(int ns)
+{
+	if (setns(ns, CLONE_NEWNET) == -1)
+		kit_fail("setns: %s", strerror(errno));
+}
+
+void
+kit_leave(void)
+{
+	kit_enter(home_ns);
+}
+
+static int
+this_network(void)
+{
+	return open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+}
+
+static int
+new_network(void)
+{
+	return unshare(CLONE_NEWNET) == -1 ? -1 : this_network();
+}
+
+void
+kit_script(int ns, const char *commands)
+{
+	int back = this_network();
+	struct kit_proc *p;
+
+	kit_enter(ns);
+	p = kit_start(NULL, "sh", "-ec", commands, (char *)NULL);
+	kit_enter(back);
+	(void)close(back);
+	if (kit_wait(p) != 0)
+		kit_fail("no network: %s", commands);
+	kit_done(p);
+}
+
+int
+kit_networks(int *here, int *there)
+{
+	home_ns = this_network();
+	if (geteuid() != 0 || home_ns == -1 ||
+	    (*there = new_network()) == -1) {
+		print_message("no network of its own: not tested\n");
+		return 0;
+	}
+	*here = new_network();
+	kit_leave();
+	kit_script(*here, kit_str("ip link set lo up\n"
+	    "ip link add near type veth peer name far\n"
+	    "ip link set far netns /proc/%ld/fd/%d\n"
+	    "ip addr add 192.0.2.1/24 dev near\n", (long)getpid(), *there));
+	kit_script(*there, "ip link set lo up\n"
+	    "ip addr add 192.0.2.2/24 dev far\n"
+	    "ip link set far up\n");
+	kit_script(*here, "ip link set near up\n" KIT_UNTIL_UP("near"));
+	return 1;
 }
 
 
@@ -1480,6 +1642,15 @@ kit_stuff(struct kit_stream *s, int ms)
 	kit_note("stream %u is stuffed at %ju", s->seed, (uintmax_t)s->done);
 }
 
+void
+kit_stalls(struct kit_stream *s, int ms)
+{
+	kit_stuff(s, ms);
+	if (s->done >= s->bytes / 2)
+		kit_fail("%ju bytes went to a reader that does not read",
+		    (uintmax_t)s->done);
+}
+
 
 /* Files. */
 
@@ -1530,13 +1701,12 @@ kit_stream_file(const char *name, size_t bytes, unsigned seed)
 /* HTTP. */
 
 /* RFC 4648, section 4 */
-const char *
-kit_base64(const char *s)
+static const char *
+base64(const unsigned char *p, size_t len)
 {
 	static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	    "abcdefghijklmnopqrstuvwxyz0123456789+/";
-	const unsigned char *p = (const unsigned char *)s;
-	size_t len = strlen(s), i, n = 0;
+	size_t i, n = 0;
 	char out[1024];
 	unsigned v;
 
@@ -1551,6 +1721,12 @@ kit_base64(const char *s)
 		out[n++] = i + 2 < len ? set[v & 63] : '=';
 	}
 	return kit_str("%.*s", (int)n, out);
+}
+
+const char *
+kit_base64(const char *s)
+{
+	return base64((const unsigned char *)s, strlen(s));
 }
 
 /* RFC 7617 */
@@ -1620,6 +1796,32 @@ kit_must_have(const char *head, const char *name, const char *start)
 	if (val == NULL || strncmp(val, start, strlen(start)) != 0)
 		kit_fail("no field \"%s: %s\": <<%s>>", name, start, head);
 	return val + strlen(start);
+}
+
+void
+kit_field_is(const char *head, const char *name, const char *value)
+{
+	const char *v = kit_one_field(head, name);
+
+	if ((v == NULL) != (value == NULL) ||
+	    (v != NULL && strcmp(v, value) != 0))
+		kit_fail("%s is %s and not %s: <<%s>>", name, v != NULL ? v :
+		    "missing", value != NULL ? value : "missing", head);
+}
+
+int
+kit_lists(const char *value, const char *token)
+{
+	size_t len = strlen(token);
+
+	while (value != NULL) {
+		value += strspn(value, ", \t");
+		if (strncasecmp(value, token, len) == 0 &&
+		    strchr(", \t", value[len]) != NULL)
+			return 1;
+		value = strchr(value, ',');
+	}
+	return 0;
 }
 
 /* A message's head, which must have this status. */
@@ -1725,6 +1927,299 @@ kit_refusal(int fd, int status, const char *error, enum kit_after after)
 }
 
 
+/* WebSockets. */
+
+void
+kit_ws_mask(unsigned char *p, size_t n, const unsigned char key[4],
+    unsigned *at)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		p[i] ^= key[(*at)++ & 3];
+}
+
+size_t
+kit_ws_make_head(unsigned char *h, int masks, unsigned b0,
+    enum kit_ws_form form, uint64_t len, unsigned char key[4])
+{
+	static uint32_t x = 2463534242U;
+	size_t n = 2, width;
+	int i;
+
+	if (form == KIT_WS_SHORTEST)
+		form = len < 126 ? KIT_WS_7 : len < 65536 ? KIT_WS_16 :
+		    KIT_WS_64;
+	width = form == KIT_WS_7 ? 0 : form == KIT_WS_16 ? 2 : 8;
+	h[0] = (unsigned char)b0;
+	h[1] = (unsigned char)(form == KIT_WS_7 ? len :
+	    form == KIT_WS_16 ? 126 : 127);
+	while (width > 0)
+		h[n++] = (unsigned char)(len >> 8 * --width);
+	if (!masks) {
+		memset(key, 0, 4);
+		return n;
+	}
+	h[1] |= 0x80;
+	x ^= x << 13;
+	x ^= x >> 17;
+	x ^= x << 5;
+	for (i = 0; i < 4; i++)
+		key[i] = h[n++] = (unsigned char)(x >> 8 * i);
+	return n;
+}
+
+size_t
+kit_ws_make(unsigned char *dst, int masks, unsigned b0, enum kit_ws_form form,
+    const void *data, size_t len)
+{
+	unsigned char key[4];
+	unsigned at = 0;
+	size_t n = kit_ws_make_head(dst, masks, b0, form, len, key);
+
+	memcpy(dst + n, data, len);
+	if (masks)
+		kit_ws_mask(dst + n, len, key, &at);
+	return n + len;
+}
+
+void
+kit_ws_send(const struct kit_ws *w, unsigned b0, const void *data, size_t len)
+{
+	static unsigned char buf[KIT_WS_MAX + 14];
+
+	assert_true(len <= KIT_WS_MAX);
+	kit_send(w->fd, buf, kit_ws_make(buf, w->client, b0, KIT_WS_SHORTEST,
+	    data, len));
+}
+
+void
+kit_ws_say(const struct kit_ws *w, unsigned b0, const char *text)
+{
+	kit_ws_send(w, b0, text, strlen(text));
+}
+
+void
+kit_ws_puts(const struct kit_ws *w, const char *text)
+{
+	kit_ws_say(w, KIT_WS_FIN | KIT_WS_BINARY, text);
+}
+
+void
+kit_ws_end(const struct kit_ws *w)
+{
+	kit_ws_say(w, KIT_WS_FIN | KIT_WS_TEXT, "end");
+}
+
+void
+kit_ws_close(const struct kit_ws *w, int code)
+{
+	unsigned char buf[16], data[2] = {
+		(unsigned char)(code >> 8), (unsigned char)code
+	};
+	size_t n = kit_ws_make(buf, w->client, KIT_WS_FIN | KIT_WS_CLOSE,
+	    KIT_WS_SHORTEST, data, code == 0 ? 0 : 2);
+
+	(void)send(w->fd, buf, n, MSG_NOSIGNAL);
+}
+
+/* What each frame's head must be like, whoever sent it. */
+static void
+judge_head(const unsigned char *h, struct kit_ws_frame *f, int from_client)
+{
+	f->fin = h[0] >> 7;
+	f->op = h[0] & 15;
+	if ((h[0] & (KIT_WS_RSV1 | KIT_WS_RSV2 | KIT_WS_RSV3)) != 0)
+		kit_fail("a frame with reserved bits: 0x%02x", h[0]);
+	if (h[1] >> 7 != from_client)
+		kit_fail("a %s's frame is %smasked", from_client ? "client" :
+		    "server", from_client ? "not " : "");
+	if ((f->op > KIT_WS_BINARY && f->op < KIT_WS_CLOSE) ||
+	    f->op > KIT_WS_PONG)
+		kit_fail("a frame of opcode %u", f->op);
+	if (f->op >= KIT_WS_CLOSE && (!f->fin || (h[1] & 127) > 125))
+		kit_fail("a control frame 0x%02x 0x%02x", h[0], h[1]);
+}
+
+/* How many bytes of length and key follow the two that come first. */
+static size_t
+more_head(const unsigned char *h)
+{
+	unsigned len = h[1] & 127;
+
+	return (len == 126 ? 2U : len == 127 ? 8U : 0U) + (h[1] >> 7 ? 4U : 0U);
+}
+
+/* The rest of a frame's head. */
+static void
+judge_length(const unsigned char *h, struct kit_ws_frame *f)
+{
+	unsigned form = h[1] & 127;
+	size_t width = form == 126 ? 2 : form == 127 ? 8 : 0, i;
+
+	f->len = width > 0 ? 0 : form;
+	for (i = 0; i < width; i++)
+		f->len = f->len << 8 | h[2 + i];
+	if ((width == 2 && f->len < 126) || (width == 8 && f->len < 65536))
+		kit_fail("a length of %ju in %zu bytes", (uintmax_t)f->len,
+		    width);
+	if (f->len > KIT_WS_MAX)
+		kit_fail("a frame of %ju bytes", (uintmax_t)f->len);
+	memset(f->key, 0, sizeof(f->key));
+	if (h[1] >> 7)
+		memcpy(f->key, h + 2 + width, 4);
+}
+
+/* A message ends before the next one begins; control frames may come within
+ * it. */
+static void
+judge_order(struct kit_ws *w, const struct kit_ws_frame *f)
+{
+	if (f->op >= KIT_WS_CLOSE)
+		return;
+	if ((f->op == KIT_WS_CONT) != w->within)
+		kit_fail("a frame of opcode %u %s a message", f->op,
+		    w->within ? "within" : "without");
+	w->within = !f->fin;
+}
+
+size_t
+kit_ws_judge(struct kit_ws *w, const unsigned char *h, size_t n,
+    struct kit_ws_frame *f)
+{
+	size_t len;
+
+	if (n < 2)
+		return 2 - n;
+	judge_head(h, f, !w->client);
+	len = 2 + more_head(h);
+	if (n < len)
+		return len - n;
+	judge_length(h, f);
+	judge_order(w, f);
+	return 0;
+}
+
+void
+kit_ws_read_head(struct kit_ws *w, struct kit_ws_frame *f)
+{
+	unsigned char h[14];
+	size_t n, more;
+
+	for (n = 0; (more = kit_ws_judge(w, h, n, f)) > 0; n += more)
+		kit_recv(w->fd, h + n, more);
+}
+
+void
+kit_ws_read_data(struct kit_ws *w, struct kit_ws_frame *f)
+{
+	unsigned at = 0;
+
+	kit_recv(w->fd, f->data, (size_t)f->len);
+	kit_ws_mask(f->data, (size_t)f->len, f->key, &at);
+	f->data[f->len] = '\0';
+	if (f->op == KIT_WS_PONG)
+		memcpy(w->pong, f->data, (size_t)f->len + 1);	/* <= 125 */
+}
+
+static uint32_t
+rotate(uint32_t x, int n)
+{
+	return x << n | x >> (32 - n);
+}
+
+/* One block of SHA-1 (RFC 3174, 6.1). */
+static void
+sha1_block(uint32_t h[5], const unsigned char *p)
+{
+	static const uint32_t k[] = {
+		0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6
+	};
+	uint32_t w[80], v[5], f;
+	int t;
+
+	for (t = 0; t < 16; t++)
+		w[t] = (uint32_t)p[4 * t] << 24 | (uint32_t)p[4 * t + 1] << 16 |
+		    (uint32_t)p[4 * t + 2] << 8 | p[4 * t + 3];
+	for (; t < 80; t++)
+		w[t] = rotate(w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16], 1);
+	memcpy(v, h, sizeof(v));
+	for (t = 0; t < 80; t++) {
+		f = t < 20 ? (v[1] & v[2]) | (~v[1] & v[3]) :
+		    t < 40 || t >= 60 ? v[1] ^ v[2] ^ v[3] :
+		    (v[1] & v[2]) | (v[1] & v[3]) | (v[2] & v[3]);
+		f += rotate(v[0], 5) + v[4] + w[t] + k[t / 20];
+		v[4] = v[3];
+		v[3] = v[2];
+		v[2] = rotate(v[1], 30);
+		v[1] = v[0];
+		v[0] = f;
+	}
+	for (t = 0; t < 5; t++)
+		h[t] += v[t];
+}
+
+/* RFC 6455, 4.2.2: Base64 of a SHA-1. */
+const char *
+kit_ws_accept(const char *key)
+{
+	static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+	uint32_t h[5] = {
+		0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0
+	};
+	unsigned char block[128] = { 0 }, d[20];
+	size_t len = strlen(key) + sizeof(guid) - 1, i;
+
+	assert_true(len < 64 && len >= 56);	/* two blocks */
+	(void)sprintf((char *)block, "%s%s", key, guid);
+	block[len] = 0x80;
+	block[126] = (unsigned char)(len * 8 >> 8);
+	block[127] = (unsigned char)(len * 8);
+	sha1_block(h, block);
+	sha1_block(h, block + 64);
+	for (i = 0; i < 20; i++)
+		d[i] = (unsigned char)(h[i / 4] >> (24 - 8 * (i % 4)));
+	return base64(d, sizeof(d));
+}
+
+const char *
+kit_ws_request(const char *fields)
+{
+	return kit_str("GET / HTTP/1.1\r\nHost: here\r\n"
+	    "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+	    "Sec-WebSocket-Key: " KIT_WS_KEY "\r\n"
+	    "Sec-WebSocket-Version: 13\r\n%s\r\n", fields);
+}
+
+void
+kit_ws_upgraded(int fd, const char *protocol)
+{
+	char head[4096];
+	const char *v;
+
+	(void)head_of(fd, 101, head, sizeof(head));
+	v = kit_must_have(head, "Upgrade", "");
+	if (strcasecmp(v, "websocket") != 0 ||
+	    !kit_lists(kit_one_field(head, "Connection"), "upgrade"))
+		kit_fail("it upgrades to %s: <<%s>>", v, head);
+	kit_field_is(head, "Sec-WebSocket-Accept", KIT_WS_ACCEPT);
+	kit_field_is(head, "Sec-WebSocket-Protocol", protocol);
+	kit_field_is(head, "Sec-WebSocket-Extensions", NULL);
+	kit_field_is(head, "Content-Length", NULL);
+	kit_field_is(head, "Transfer-Encoding", NULL);
+}
+
+const char *
+kit_ws_answer(const char *key, const char *protocol)
+{
+	return kit_str("HTTP/1.1 101 Switching Protocols\r\n"
+	    "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+	    "Sec-WebSocket-Accept: %s\r\n%s%s%s\r\n", kit_ws_accept(key),
+	    protocol != NULL ? "Sec-WebSocket-Protocol: " : "",
+	    protocol != NULL ? protocol : "", protocol != NULL ? "\r\n" : "");
+}
+
+
 /* `httptun -l`. */
 
 struct kit_proc *
@@ -1822,6 +2317,70 @@ kit_proxy_below(const struct kit_proxy *px, long kib)
 			    (long)px->pids[i], peak);
 }
 
+const char *
+kit_proxy_socket(const struct kit_proxy *px)
+{
+	char line[512];
+	const char *found = NULL;
+	unsigned port, st;
+	unsigned long inode;
+	FILE *f = fopen("/proc/self/net/tcp", "r");
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (sscanf(line, " %*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x %*s "
+		    "%*s %*s %*u %*u %lu", &port, &st, &inode) == 3 &&
+		    port == px->port && st == 10)	/* TCP_LISTEN */
+			found = kit_str("socket:[%lu]", inode);
+	fclose(f);
+	if (found == NULL)
+		kit_fail("nobody listens on port %u", px->port);
+	return found;
+}
+
+int
+kit_workers(const struct kit_proxy *px, pid_t *pids, int size, pid_t *helper)
+{
+	const char *sock = kit_proxy_socket(px);
+	pid_t all[FAMILY];
+	int n = kit_family(px->proc->pid, all, (int)KIT_COUNT(all));
+	int i, found = 0;
+
+	*helper = -1;
+	for (i = 0; i < n && i < (int)KIT_COUNT(all); i++)
+		if (kit_holds(all[i], sock) == 0) {
+			if (*helper == -1)
+				*helper = all[i];
+		} else if (found < size)
+			pids[found++] = all[i];
+	return found;
+}
+
+void
+kit_wait_workers(struct kit_proxy *px, pid_t *pids, int n, pid_t *helper)
+{
+	int64_t end = kit_now() + kit_patience();
+	pid_t some[FAMILY], other;
+	int found;
+
+	while ((found = kit_workers(px, some, (int)KIT_COUNT(some),
+	    &other)) != n || (helper != NULL && other == -1)) {
+		if (kit_now() > end)
+			kit_fail("%d workers, %s helper, but not %d%s", found,
+			    other == -1 ? "no" : "a", n,
+			    helper != NULL ? " and one" : "");
+		(void)poll(NULL, 0, 5);
+	}
+	memcpy(pids, some, (size_t)n * sizeof(*pids));
+	if (helper != NULL)
+		*helper = other;
+	px->npids = kit_processes(px->proc->pid, px->pids,
+	    (int)KIT_COUNT(px->pids));
+}
+
+
+/* Its tunnels. */
+
 int
 kit_client(const struct kit_proxy *px)
 {
@@ -1867,6 +2426,123 @@ kit_farewell(struct kit_pair p)
 	kit_eof(p.c);
 	(void)close(p.c);
 	(void)close(p.t);
+}
+
+void
+kit_parts(struct kit_pair p, enum kit_way way, int client)
+{
+	int first = client ? p.c : p.t, second = client ? p.t : p.c;
+
+	kit_carries(p);
+	kit_vanish(first, way);
+	if (way == KIT_WAY_RESET)
+		kit_expect_reset(second);
+	else
+		kit_eof(second);
+	if (way == KIT_WAY_HALF) {
+		kit_puts(second, "and this");
+		kit_half_close(second);
+		kit_expect(first, "and this");
+		kit_eof(first);
+		(void)close(first);
+	}
+	(void)close(second);
+}
+
+void
+kit_crosses(struct kit_pair p, uint64_t bytes)
+{
+	struct kit_stream s[] = {
+		{ p.c, KIT_OUT, bytes, 1, 1, 0 },
+		{ p.t, KIT_IN, bytes, 1, 1, 0 },
+		{ p.t, KIT_OUT, bytes, 2, 1, 0 },
+		{ p.c, KIT_IN, bytes, 2, 1, 0 }
+	};
+
+	kit_pump(s, KIT_COUNT(s));
+	(void)close(p.c);
+	(void)close(p.t);
+}
+
+void
+kit_half_closed(int quiet, int sender, uint64_t bytes)
+{
+	kit_puts(quiet, "last words");
+	kit_half_close(quiet);
+	kit_expect(sender, "last words");
+	kit_eof(sender);
+	kit_last_words(sender, quiet, bytes, 1);
+	(void)close(quiet);
+	(void)close(sender);
+}
+
+void
+kit_reset_passes(struct kit_pair (*tunnel)(void), int client)
+{
+	struct kit_pair p;
+	int a, b, i;
+
+	for (i = 0; i < 3; i++) {
+		p = tunnel();
+		a = client ? p.c : p.t;
+		b = client ? p.t : p.c;
+		kit_note("%s resets, %d", client ? "client" : "target", i);
+		if (i == 1) {		/* b has ended its direction */
+			kit_half_close(b);
+			kit_eof(a);
+		} else if (i == 2) {	/* a has */
+			kit_half_close(a);
+			kit_eof(b);
+		}
+		kit_reset(a);
+		if (i == 2) {
+			kit_push_until_reset(b);
+			continue;
+		}
+		kit_expect_reset(b);
+		(void)close(b);
+	}
+}
+
+
+/* A client's tunnel. */
+
+void
+kit_talk(const struct kit_proc *p, int t, uint64_t bytes)
+{
+	struct kit_stream s[] = {
+		{ .fd = p->in, .dir = KIT_OUT, .bytes = bytes, .seed = 1 },
+		{ .fd = t, .dir = KIT_IN, .bytes = bytes, .seed = 1 },
+		{ .fd = t, .dir = KIT_OUT, .bytes = bytes, .seed = 2 },
+		{ .fd = p->out, .dir = KIT_IN, .bytes = bytes, .seed = 2 },
+	};
+
+	kit_pump(s, KIT_COUNT(s));
+}
+
+void
+kit_last_words(int from, int to, uint64_t bytes, unsigned seed)
+{
+	struct kit_stream s[] = {
+		{ from, KIT_OUT, bytes, seed, 1, 0 },
+		{ to, KIT_IN, bytes, seed, 1, 0 }
+	};
+
+	kit_pump(s, KIT_COUNT(s));
+}
+
+void
+kit_refused(struct kit_proc *p, const char *line)
+{
+	const char *nl;
+
+	kit_exits(p, 1);
+	kit_eof(p->out);
+	nl = strchr(kit_err(p), '\n');
+	if (strncmp(kit_err(p), line, strlen(line)) != 0 || nl == NULL ||
+	    nl[1] != '\0')
+		kit_fail("stderr is <<%s>>\n    and not one line <<%s...>>",
+		    kit_err(p), line);
 }
 
 
@@ -2014,6 +2690,76 @@ const struct kit_service kit_tinyproxy = {
 	"tinyproxy", "Accepting connections", "create listening sockets",
 	start_tinyproxy
 };
+
+/* No cache, no files: one process, that speaks on stderr.  Its shared memory
+ * in /dev/shm is named for the service. */
+struct kit_proc *
+kit_squid(const struct kit_opt *opt, unsigned port, const char *lines)
+{
+	const char *dir = kit_path(".");
+
+	/* it runs as somebody else, who has to get at the files */
+	if (chmod(dir, 0711) == -1)
+		kit_fail("%s: %s", dir, strerror(errno));
+	(void)snprintf(squid_name, sizeof(squid_name), "httptun%ld",
+	    (long)getpid());
+	return kit_start(opt, "/usr/sbin/squid", "-N", "-d", "1", "-n",
+	    squid_name, "-f", kit_file("squid_conf", 0644, kit_str(
+	    "http_port 127.0.0.1:%u\n%s"
+	    "cache deny all\ncache_mem 1 MB\nmemory_cache_shared off\n"
+	    "cache_log /dev/null\naccess_log none\npid_filename none\n"
+	    "netdb_filename none\ncoredump_dir none\npinger_enable off\n"
+	    "dns_nameservers 127.0.0.1\n"
+	    "cache_effective_user proxy\n", port, lines)), (char *)NULL);
+}
+
+struct kit_proc *
+kit_hand_over(int lfd, const char *const *env, const char *const *argv)
+{
+	struct kit_opt opt = { .out = KIT_NULL, .newsid = 1 };
+	struct kit_proc *p;
+
+	opt.in = lfd;
+	opt.env = env;
+	p = kit_startv(&opt, argv);
+	kit_group(p);
+	return p;
+}
+
+struct kit_proc *
+kit_nginx(int lfd, const char *http)
+{
+	static const char *const env[] = { "NGINX=0;", NULL };
+	const char *argv[] = { "/usr/sbin/nginx", "-e", "stderr", "-p",
+	    kit_path("."), "-c", NULL, NULL };
+
+	/* user: or its workers are somebody else, to whom our files are
+	 * closed */
+	argv[6] = kit_file("nginx_conf", 0600, kit_str("%s"
+	    "daemon off;\n"
+	    "pid pid;\n"
+	    "error_log stderr warn;\n"
+	    "events { worker_connections 512; }\n"
+	    "http {\n"
+	    "	access_log off;\n"
+	    "	client_body_temp_path body;\n"
+	    "	proxy_temp_path proxy;\n"
+	    "	fastcgi_temp_path fastcgi;\n"
+	    "	uwsgi_temp_path uwsgi;\n"
+	    "	scgi_temp_path scgi;\n"
+	    "%s"
+	    "}\n", geteuid() == 0 ? "user root;\n" : "", http));
+	return kit_hand_over(lfd, env, argv);
+}
+
+struct kit_proc *
+kit_haproxy(int lfd, const char *conf)
+{
+	const char *argv[] = { "/usr/sbin/haproxy", "-db", "-f", NULL, NULL };
+
+	argv[3] = kit_file("haproxy_conf", 0600, conf);
+	return kit_hand_over(lfd, NULL, argv);
+}
 
 struct kit_proc *
 kit_ssh(const char *proxy, unsigned port, const char *command)

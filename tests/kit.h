@@ -16,13 +16,14 @@
 
 /*
  * What the system tests share, in this order: the frame of a test, processes
- * and what they are and do, sockets on loopback and what goes over them,
- * patterned streams, files, HTTP, `httptun -l` with its tunnels, a web server,
- * other people's servers.  Whatever is not as a function expects, or takes
- * longer than kit_patience(), fails the running test with the last steps and
- * the stderr of every process.
+ * and what they are and do, networks of its own, sockets on loopback and what
+ * goes over them, patterned streams, files, HTTP, WebSockets, `httptun -l`
+ * with its workers and tunnels, a client with its tunnel, a web server, other
+ * people's servers.  Whatever is not as a function expects, or takes longer
+ * than kit_patience(), fails the running test with the last steps and the
+ * stderr of every process.
  * A test frees nothing itself: kit_teardown() ends its processes, closes its
- * descriptors and removes its files.
+ * descriptors, removes its files and leaves its networks.
  *
  *	static const struct CMUnitTest tests[] = { KIT_TEST(a), KIT_TEST(b) };
  */
@@ -108,6 +109,8 @@ void	 kit_err_wait(struct kit_proc *, const char *);
 /* the whole stderr must be, or must have, this text */
 void	 kit_err_is(struct kit_proc *, const char *);
 void	 kit_err_has(struct kit_proc *, const char *);
+/* how often the text occurs on stderr */
+int	 kit_said(struct kit_proc *, const char *);
 /* port of the n-th (from 0) "httptun: listening on ADDR PORT", waiting */
 unsigned kit_listening(struct kit_proc *, int);
 /* wait for the end: exit status, or -signal */
@@ -118,11 +121,19 @@ void	 kit_exits(struct kit_proc *, int);
 int	 kit_alive(struct kit_proc *);
 /* kill if need be, reap, close its descriptors, forget it */
 void	 kit_done(struct kit_proc *);
+/* kill(2), which must succeed */
+void	 kit_signal(pid_t, int);
+/* stop it until kit_go_on(), which all do that are stopped, or the test's
+ * end */
+void	 kit_stop(pid_t);
+void	 kit_go_on(void);
 
 
 /* What processes are, and do. */
 
 int	 kit_fds(pid_t);
+/* how many of them are this one, as /proc names it; any socket when NULL */
+int	 kit_holds(pid_t, const char *);
 int	 kit_children(pid_t);
 long	 kit_status(pid_t, const char *);	/* "VmHWM", "VmRSS": KiB */
 /* how many processes descend from this one; their first pids, if wanted */
@@ -154,6 +165,24 @@ void	 kit_settles(struct kit_proc *, int, int);
 void	 kit_returns(struct kit_proc *, const struct kit_figure *);
 /* wait until the process has gone, reaped or not */
 void	 kit_gone(pid_t);
+
+
+/* Networks of a test's own, which the test's end leaves. */
+
+/* wait in kit_script() until this device has its carrier: what is sent before
+ * is lost */
+#define KIT_UNTIL_UP(dev)						\
+	"until ip -o link show " dev " | grep -q 'state UP'; do :; done\n"
+
+/* make two, this machine's and another one's, joined by a wire: here it is
+ * near, 192.0.2.1/24, there it is far, 192.0.2.2/24; 0 when that is not
+ * possible (prints why) */
+int	 kit_networks(int *, int *);
+/* go into one; go back to where the test began */
+void	 kit_enter(int);
+void	 kit_leave(void);
+/* run a shell's commands there, which must succeed */
+void	 kit_script(int, const char *);
 
 
 /* Sockets on loopback; family is AF_INET or AF_INET6. */
@@ -252,6 +281,8 @@ struct kit_stream {
 void	 kit_pump(struct kit_stream *, size_t);
 /* send of a stream's bytes what goes until nothing has gone for so many ms */
 void	 kit_stuff(struct kit_stream *, int);
+/* the same where the receiver does not read: less than half of it may go */
+void	 kit_stalls(struct kit_stream *, int);
 
 
 /* Files, in a directory that the test's end removes. */
@@ -280,6 +311,10 @@ const char *kit_field(const char *, const char *);
 const char *kit_one_field(const char *, const char *);
 /* the one field's value must begin so; the rest of it */
 const char *kit_must_have(const char *, const char *, const char *);
+/* the one field's value must be this; NULL: there is no such field */
+void	 kit_field_is(const char *, const char *, const char *);
+/* a field's value has this among its comma-separated ones */
+int	 kit_lists(const char *, const char *);
 
 /* a whole reply of this status: the head, then its Content-Length's bytes */
 const char *kit_reply(int, int);
@@ -294,7 +329,83 @@ const char *kit_refusal(int, int, const char *, enum kit_after);
 size_t	 kit_refusal_head(int, int, const char *, enum kit_after);
 
 
-/* `httptun -l` with all its processes, and its tunnels. */
+/* WebSockets (RFC 6455), their frames. */
+
+#define KIT_WS_MAX	65536	/* bytes of a frame that the program sends */
+
+/* byte 0 of a frame: FIN, RSV1-3, the opcode */
+enum {
+	KIT_WS_CONT = 0, KIT_WS_TEXT = 1, KIT_WS_BINARY = 2, KIT_WS_CLOSE = 8,
+	KIT_WS_PING = 9, KIT_WS_PONG = 10, KIT_WS_FIN = 0x80,
+	KIT_WS_RSV1 = 0x40, KIT_WS_RSV2 = 0x20, KIT_WS_RSV3 = 0x10
+};
+
+/* how a length is written: in 7, 16 or 64 bits */
+enum kit_ws_form { KIT_WS_SHORTEST, KIT_WS_7, KIT_WS_16, KIT_WS_64 };
+
+/* a WebSocket, and which of its sides the test is: clients mask */
+struct kit_ws {
+	int		 fd;
+	int		 client;
+	int		 within;	/* a message that comes is not over */
+	uint64_t	 left;		/* of the data frame being read */
+	unsigned char	 key[4];
+	unsigned	 at;		/* in the key */
+	char		 pong[126];	/* the last one that came; "": none */
+};
+
+struct kit_ws_frame {
+	unsigned	 op;
+	int		 fin;
+	uint64_t	 len;
+	unsigned char	 key[4];
+	unsigned char	 data[KIT_WS_MAX + 1];	/* a string */
+};
+
+/* masking is its own inverse; where in the key it is */
+void	 kit_ws_mask(unsigned char *, size_t, const unsigned char [4],
+	    unsigned *);
+/* write a frame's head with this length, and the key where it masks; its
+ * length, 14 at most */
+size_t	 kit_ws_make_head(unsigned char *, int, unsigned, enum kit_ws_form,
+	    uint64_t, unsigned char [4]);
+/* a whole frame; its length */
+size_t	 kit_ws_make(unsigned char *, int, unsigned, enum kit_ws_form,
+	    const void *, size_t);
+/* send a frame; a text in one; a whole binary message; the end */
+void	 kit_ws_send(const struct kit_ws *, unsigned, const void *, size_t);
+void	 kit_ws_say(const struct kit_ws *, unsigned, const char *);
+void	 kit_ws_puts(const struct kit_ws *, const char *);
+void	 kit_ws_end(const struct kit_ws *);
+/* send a Close with this code, 0: without one; the other side may have gone
+ * already */
+void	 kit_ws_close(const struct kit_ws *, int);
+/* judge what there is of the next frame's head; how many bytes to read next
+ * of it, 0: it is whole */
+size_t	 kit_ws_judge(struct kit_ws *, const unsigned char *, size_t,
+	    struct kit_ws_frame *);
+/* the next frame's head; its payload */
+void	 kit_ws_read_head(struct kit_ws *, struct kit_ws_frame *);
+void	 kit_ws_read_data(struct kit_ws *, struct kit_ws_frame *);
+
+
+/* WebSockets, their handshakes. */
+
+/* RFC 6455, 1.3 */
+#define KIT_WS_KEY	"dGhlIHNhbXBsZSBub25jZQ=="
+#define KIT_WS_ACCEPT	"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+/* the Sec-WebSocket-Accept for a key */
+const char *kit_ws_accept(const char *);
+/* a client's request with that key and these further fields */
+const char *kit_ws_request(const char *);
+/* the server has taken one; NULL: for no protocol */
+void	 kit_ws_upgraded(int, const char *);
+/* the 101 for this key; NULL: for no protocol */
+const char *kit_ws_answer(const char *, const char *);
+
+
+/* `httptun -l` with all its processes. */
 
 /* start it with these arguments (NULL ends them); without options no look-up
  * outlasts a test, whatever resolver there is */
@@ -324,6 +435,17 @@ void	 kit_proxy_rests(const struct kit_proxy *);
 void	 kit_proxy_settles(const struct kit_proxy *);
 /* none of them has ever taken so many KiB */
 void	 kit_proxy_below(const struct kit_proxy *, long);
+/* the socket that it listens on, as /proc names it */
+const char *kit_proxy_socket(const struct kit_proxy *);
+/* its workers, as many as there is room for, those that have that socket, and
+ * its helper, who never had it, or -1; how many they are */
+int	 kit_workers(const struct kit_proxy *, pid_t *, int, pid_t *);
+/* wait until there are so many, and a helper unless that is NULL; they may be
+ * others now, and so its processes are taken down again */
+void	 kit_wait_workers(struct kit_proxy *, pid_t *, int, pid_t *);
+
+
+/* Its tunnels. */
 
 /* connect to it; with this request, too */
 int	 kit_client(const struct kit_proxy *);
@@ -342,6 +464,29 @@ struct kit_pair kit_tunnel(const struct kit_proxy *, int, unsigned);
 void	 kit_carries(struct kit_pair);
 /* it carries both ways, then ends in order */
 void	 kit_farewell(struct kit_pair);
+/* it carries, then ends as one of its ends does: the client's, or the
+ * target's */
+void	 kit_parts(struct kit_pair, enum kit_way, int);
+/* it carries so many bytes each way at once; close */
+void	 kit_crosses(struct kit_pair, uint64_t);
+/* the one ends its direction, the other sends so many bytes afterwards;
+ * close */
+void	 kit_half_closed(int, int, uint64_t);
+
+/* in each state of a tunnel, which this opens, the one's reset is the other's:
+ * the client's, or the target's */
+void	 kit_reset_passes(struct kit_pair (*)(void), int);
+
+
+/* A client's tunnel, from its stdin and stdout to a target. */
+
+/* so many bytes each way at once */
+void	 kit_talk(const struct kit_proc *, int, uint64_t);
+/* so many bytes of a stream in one direction, and its end */
+void	 kit_last_words(int, int, uint64_t, unsigned);
+/* it was not opened: status 1, one line that begins so, and not a byte of
+ * anybody's on stdout */
+void	 kit_refused(struct kit_proc *, const char *);
 
 
 /* A web server, in the clear and over TLS, as Python's http.server makes it. */
@@ -371,6 +516,17 @@ extern const struct kit_service kit_sshd, kit_tinyproxy;
 /* start one on a free port of 127.0.0.1, with these credentials to be asked
  * for if any; its port */
 unsigned kit_serve(const struct kit_service *, const char *);
+/* start squid for such a service, with these further lines of its
+ * configuration; the test's end removes its shared memory */
+struct kit_proc *kit_squid(const struct kit_opt *, unsigned, const char *);
+/* start one with this environment and these arguments that takes over a
+ * listening socket, which stays open here, as its stdin: no port is guessed,
+ * and whoever connects before it is up stands in the queue */
+struct kit_proc *kit_hand_over(int, const char *const *, const char *const *);
+/* nginx so, with this in the http {} of its configuration */
+struct kit_proc *kit_nginx(int, const char *);
+/* HAProxy so, with this configuration, which binds fd@0 */
+struct kit_proc *kit_haproxy(int, const char *);
 /* start ssh for a command there, by this ProxyCommand=..., or with one that is
  * none to this port of 127.0.0.1 */
 struct kit_proc *kit_ssh(const char *, unsigned, const char *);

@@ -1023,18 +1023,7 @@ refusals_at_every_cut(void **state)
 static void
 half_closed(int quiet, int sender)
 {
-	struct kit_stream s[] = {
-		{ sender, KIT_OUT, 10 * MB, 1, 1, 0 },
-		{ quiet, KIT_IN, 10 * MB, 1, 1, 0 }
-	};
-
-	kit_puts(quiet, "last words");
-	kit_half_close(quiet);
-	kit_expect(sender, "last words");
-	kit_eof(sender);
-	kit_pump(s, 2);
-	(void)close(quiet);
-	(void)close(sender);
+	kit_half_closed(quiet, sender, 10 * MB);
 	settles();
 }
 
@@ -1054,23 +1043,9 @@ half_close_either_way(void **state)
 static void
 both_directions_at_once(void **state)
 {
-	struct kit_pair p;
-
 	(void)state;
 	serve(LOCAL);
-	p = tunnel();
-	{
-		struct kit_stream s[] = {
-			{ p.c, KIT_OUT, 64 * MB, 1, 1, 0 },
-			{ p.t, KIT_IN, 64 * MB, 1, 1, 0 },
-			{ p.t, KIT_OUT, 64 * MB, 2, 1, 0 },
-			{ p.c, KIT_IN, 64 * MB, 2, 1, 0 }
-		};
-
-		kit_pump(s, 4);
-	}
-	(void)close(p.c);
-	(void)close(p.t);
+	kit_crosses(tunnel(), 64 * MB);
 	settles();
 	kit_proxy_below(&px, PEAK);
 }
@@ -1085,10 +1060,7 @@ stalled(int from, int to)
 		{ to, KIT_IN, 200 * MB, 1, 1, 0 }
 	};
 
-	kit_stuff(&s[0], 200);
-	if (s[0].done >= s[0].bytes / 2)
-		kit_fail("%ju bytes went to a reader that does not read",
-		    (uintmax_t)s[0].done);
+	kit_stalls(&s[0], 200);
 	rests();
 	kit_pump(s, 2);
 	kit_proxy_below(&px, PEAK);
@@ -1109,42 +1081,15 @@ stalled_reader(void **state)
 	settles();
 }
 
-/* b sees that a resets, in each state of the tunnel */
-static void
-reset_passes(int swap)
-{
-	struct kit_pair p;
-	int a, b, i;
-
-	for (i = 0; i < 3; i++) {
-		p = tunnel();
-		a = swap ? p.t : p.c;
-		b = swap ? p.c : p.t;
-		if (i == 1) {		/* b has ended its direction */
-			kit_half_close(b);
-			kit_eof(a);
-		} else if (i == 2) {	/* a has */
-			kit_half_close(a);
-			kit_eof(b);
-		}
-		kit_reset(a);
-		if (i == 2) {
-			kit_push_until_reset(b);
-			continue;
-		}
-		kit_expect_reset(b);
-		(void)close(b);
-	}
-	settles();
-}
-
 static void
 reset_either_way(void **state)
 {
 	(void)state;
 	serve(LOCAL);
-	reset_passes(0);
-	reset_passes(1);
+	kit_reset_passes(tunnel, 1);
+	settles();
+	kit_reset_passes(tunnel, 0);
+	settles();
 	serves();
 }
 

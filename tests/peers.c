@@ -93,47 +93,20 @@ bridge(const char *hop, ...)
 	return kit_startv(NULL, argv);
 }
 
-/* Both directions at once. */
-static void
-talk(const struct kit_proc *p, int t)
-{
-	struct kit_stream s[] = {
-		{ .fd = p->in, .dir = KIT_OUT, .bytes = BULK, .seed = 1 },
-		{ .fd = t, .dir = KIT_IN, .bytes = BULK, .seed = 1 },
-		{ .fd = t, .dir = KIT_OUT, .bytes = BULK, .seed = 2 },
-		{ .fd = p->out, .dir = KIT_IN, .bytes = BULK, .seed = 2 },
-	};
-
-	kit_pump(s, KIT_COUNT(s));
-}
-
-/* One direction, to its end. */
-static void
-last_words(int from, int to, unsigned seed)
-{
-	struct kit_stream s[] = {
-		{ .fd = from, .dir = KIT_OUT, .bytes = SOME, .end = 1 },
-		{ .fd = to, .dir = KIT_IN, .bytes = SOME, .end = 1 },
-	};
-
-	s[0].seed = s[1].seed = seed;
-	kit_pump(s, 2);
-}
-
 /* The client's end of file comes first, and the answer still arrives. */
 static void
 client_first(struct kit_proc *p, int t)
 {
-	last_words(p->in, t, 3);
-	last_words(t, p->out, 4);
+	kit_last_words(p->in, t, SOME, 3);
+	kit_last_words(t, p->out, SOME, 4);
 	kit_exits(p, 0);
 }
 
 static void
 target_first(struct kit_proc *p, int t)
 {
-	last_words(t, p->out, 5);
-	last_words(p->in, t, 6);
+	kit_last_words(t, p->out, SOME, 5);
+	kit_last_words(p->in, t, SOME, 6);
 	kit_exits(p, 0);
 }
 
@@ -151,117 +124,64 @@ tunnels(const char *hop, const char *next)
 	for (i = 0; i < KIT_COUNT(ends); i++) {
 		p = bridge(hop, next, NONE);
 		t = kit_accept(tl);
-		talk(p, t);
+		kit_talk(p, t, BULK);
 		ends[i](p, t);
 		kit_err_is(p, "");
 	}
 }
 
-/* It fails: status 1, one line that begins so, nothing on stdout. */
-static void
-refused(struct kit_proc *p, const char *line)
-{
-	const char *nl;
-
-	kit_exits(p, 1);
-	kit_eof(p->out);
-	nl = strchr(kit_err(p), '\n');
-	if (strncmp(kit_err(p), line, strlen(line)) != 0 || nl == NULL ||
-	    nl[1] != '\0')
-		kit_fail("stderr is <<%s>>\n    and not one line <<%s...>>",
-		    kit_err(p), line);
-}
-
 
 /* ---- servers of other make ----------------------------------------------- */
-
-/* Starts one that takes over a listening socket as its stdin. */
-static void
-hand_over(int lfd, const char *const *env, const char *const *argv)
-{
-	struct kit_opt opt = { .out = KIT_NULL, .newsid = 1 };
-
-	opt.in = lfd;
-	opt.env = env;
-	peer = kit_startv(&opt, argv);
-	kit_group(peer);
-	/* ours, or connecting to a server that has ended would succeed */
-	(void)close(lfd);
-}
 
 /* The reverse proxies: /tunnel/ goes on as it is, /stripped/ without that, and
  * nginx's /plain/ as it does where nobody has thought of WebSockets; otherwise
  * it is set up as its own documentation says for them. */
 
-static const char nginx_conf[] =
-    "%s"
-    "daemon off;\n"
-    "pid pid;\n"
-    "error_log stderr warn;\n"
-    "events { worker_connections 512; }\n"
-    "http {\n"
-    "	access_log off;\n"
-    "	client_body_temp_path body;\n"
-    "	proxy_temp_path proxy;\n"
-    "	fastcgi_temp_path fastcgi;\n"
-    "	uwsgi_temp_path uwsgi;\n"
-    "	scgi_temp_path scgi;\n"
-    "	map $http_upgrade $connection_upgrade {\n"
-    "		default upgrade;\n"
-    "		'' close;\n"
-    "	}\n"
-    "	server {\n"
-    "		listen 127.0.0.1:%u;\n"
-    "		proxy_http_version 1.1;\n"
-    "		proxy_set_header Upgrade $http_upgrade;\n"
-    "		proxy_set_header Connection $connection_upgrade;\n"
-    "		location /tunnel/ { proxy_pass http://127.0.0.1:%u; }\n"
-    "		location /stripped/ { proxy_pass http://127.0.0.1:%u/; }\n"
-    "		location /plain/ {\n"
-    "			proxy_set_header Upgrade '';\n"
-    "			proxy_pass http://127.0.0.1:%u;\n"
-    "		}\n"
-    "	}\n"
-    "}\n";
-
 static void
 start_nginx(int lfd, unsigned from, unsigned to)
 {
-	static const char *const env[] = { "NGINX=0;", NULL };
-	const char *argv[] = { "/usr/sbin/nginx", "-e", "stderr", "-p",
-	    kit_path("."), "-c", NULL, NULL };
-
-	/* or its workers are somebody else, to whom our files are closed */
-	argv[6] = kit_file("nginx_conf", 0600, kit_str(nginx_conf,
-	    geteuid() == 0 ? "user root;\n" : "", from, to, to, to));
-	hand_over(lfd, env, argv);
+	peer = kit_nginx(lfd, kit_str(
+	    "	map $http_upgrade $connection_upgrade {\n"
+	    "		default upgrade;\n"
+	    "		'' close;\n"
+	    "	}\n"
+	    "	server {\n"
+	    "		listen 127.0.0.1:%u;\n"
+	    "		proxy_http_version 1.1;\n"
+	    "		proxy_set_header Upgrade $http_upgrade;\n"
+	    "		proxy_set_header Connection $connection_upgrade;\n"
+	    "		location /tunnel/ {\n"
+	    "			proxy_pass http://127.0.0.1:%u;\n"
+	    "		}\n"
+	    "		location /stripped/ {\n"
+	    "			proxy_pass http://127.0.0.1:%u/;\n"
+	    "		}\n"
+	    "		location /plain/ {\n"
+	    "			proxy_set_header Upgrade '';\n"
+	    "			proxy_pass http://127.0.0.1:%u;\n"
+	    "		}\n"
+	    "	}\n", from, to, to, to));
 }
-
-static const char haproxy_conf[] =
-    "global\n"
-    "	maxconn 512\n"
-    "defaults\n"
-    "	mode http\n"
-    "	retries 0\n"
-    "	timeout connect 10s\n"
-    "	timeout client 30s\n"
-    "	timeout server 30s\n"
-    "	timeout tunnel 1h\n"
-    "frontend web\n"
-    "	bind fd@0\n"
-    "	http-request replace-path /stripped/(.*) /\\1\n"
-    "	default_backend tunnels\n"
-    "backend tunnels\n"
-    "	server httptun 127.0.0.1:%u\n";
 
 static void
 start_haproxy(int lfd, unsigned from, unsigned to)
 {
-	const char *argv[] = { "/usr/sbin/haproxy", "-db", "-f", NULL, NULL };
-
 	(void)from;
-	argv[3] = kit_file("haproxy_conf", 0600, kit_str(haproxy_conf, to));
-	hand_over(lfd, NULL, argv);
+	peer = kit_haproxy(lfd, kit_str("global\n"
+	    "	maxconn 512\n"
+	    "defaults\n"
+	    "	mode http\n"
+	    "	retries 0\n"
+	    "	timeout connect 10s\n"
+	    "	timeout client 30s\n"
+	    "	timeout server 30s\n"
+	    "	timeout tunnel 1h\n"
+	    "frontend web\n"
+	    "	bind fd@0\n"
+	    "	http-request replace-path /stripped/(.*) /\\1\n"
+	    "	default_backend tunnels\n"
+	    "backend tunnels\n"
+	    "	server httptun 127.0.0.1:%u\n", to));
 }
 
 struct reverse {
@@ -279,6 +199,8 @@ in_front_of(const struct reverse *r, unsigned to)
 	int lfd = kit_listen(AF_INET, &from);
 
 	r->start(lfd, from, to);
+	/* or connecting to one that has ended would succeed */
+	(void)close(lfd);
 	return from;
 }
 
@@ -311,10 +233,7 @@ stall(struct kit_proc *p, int from, int to)
 		{ .fd = to, .dir = KIT_IN, .seed = 7 },
 	};
 
-	kit_stuff(&s[0], STUFFED);
-	if (s[0].done >= s[0].bytes / 2)
-		kit_fail("%ju bytes went to a reader that does not read",
-		    (uintmax_t)s[0].done);
+	kit_stalls(&s[0], STUFFED);
 	kit_idle(p);
 	kit_proxy_rests(&px);
 	s[0].bytes = s[1].bytes = s[0].done + MB;
@@ -346,7 +265,7 @@ broken(void **state)
 	kit_puts(p->in, "up");
 	kit_expect(t, "up");
 	kit_reset(t);
-	refused(p, "httptun: 127.0.0.1:");
+	kit_refused(p, "httptun: 127.0.0.1:");
 
 	p = bridge(url, NONE);
 	t = kit_accept(tl);
@@ -368,28 +287,6 @@ local_tunnel(const struct kit_proxy *local)
 	return p;
 }
 
-/* It carries, and ends as one of its ends does. */
-static void
-short_tunnel(struct kit_pair p, enum kit_way way, int client)
-{
-	int first = client ? p.c : p.t, second = client ? p.t : p.c;
-
-	kit_carries(p);
-	kit_vanish(first, way);
-	if (way == KIT_WAY_RESET)
-		kit_expect_reset(second);
-	else
-		kit_eof(second);
-	if (way == KIT_WAY_HALF) {
-		kit_puts(second, "and this");
-		kit_half_close(second);
-		kit_expect(first, "and this");
-		kit_eof(first);
-		(void)close(first);
-	}
-	(void)close(second);
-}
-
 /* A hundred at the same time; each way of ending is somebody's. */
 static void
 a_hundred(void **state)
@@ -405,7 +302,7 @@ a_hundred(void **state)
 	for (i = 0; i < KIT_COUNT(p); i++)
 		p[i] = local_tunnel(&local);
 	for (i = 0; i < KIT_COUNT(p); i++)
-		short_tunnel(p[i], i % KIT_WAYS, i / KIT_WAYS % 2);
+		kit_parts(p[i], i % KIT_WAYS, i / KIT_WAYS % 2);
 	kit_proxy_settles(&local);
 	kit_proxy_settles(&px);
 }
@@ -424,9 +321,9 @@ credentials(void **state)
 	    "127.0.0.1", "0", NONE);
 	port = in_front_of(*state, px.port);
 	at = kit_str("127.0.0.1:%u", port);
-	refused(bridge(kit_str("ws://%s/tunnel/", at), NONE),
+	kit_refused(bridge(kit_str("ws://%s/tunnel/", at), NONE),
 	    kit_str("httptun: %s: 401 ", at));
-	refused(bridge(kit_str("ws://al:o%%3ap@%s/tunnel/", at), NONE),
+	kit_refused(bridge(kit_str("ws://al:o%%3ap@%s/tunnel/", at), NONE),
 	    kit_str("httptun: %s: 401 ", at));
 	kit_untouched(tl);
 	p = bridge(kit_str("ws://al:o%%3ap%%20e%%25n@%s/tunnel/", at), NONE);
@@ -452,12 +349,12 @@ refusals(void **state)
 	(void)behind(*state);
 	port = in_front_of(*state, px.port);
 	tport = kit_nobody(AF_INET);
-	refused(bridge(kit_str("ws://127.0.0.1:%u/tunnel/", port), NONE),
+	kit_refused(bridge(kit_str("ws://127.0.0.1:%u/tunnel/", port), NONE),
 	    kit_str("httptun: 127.0.0.1:%u: 502 ", port));
 	kit_proxy_settles(&px);
 
 	port = in_front_of(*state, kit_nobody(AF_INET));
-	refused(bridge(kit_str("ws://127.0.0.1:%u/tunnel/", port), NONE),
+	kit_refused(bridge(kit_str("ws://127.0.0.1:%u/tunnel/", port), NONE),
 	    kit_str("httptun: 127.0.0.1:%u: 50", port));
 }
 
@@ -470,7 +367,7 @@ not_upgraded(void **state)
 	target();
 	kit_proxy(&px, "127.0.0.1", "0", NONE);
 	port = in_front_of(*state, px.port);
-	refused(bridge(kit_str("ws://127.0.0.1:%u/plain/", port), NONE),
+	kit_refused(bridge(kit_str("ws://127.0.0.1:%u/plain/", port), NONE),
 	    kit_str("httptun: 127.0.0.1:%u: 404 ", port));
 	kit_untouched(tl);
 	kit_proxy_settles(&px);
@@ -479,10 +376,6 @@ not_upgraded(void **state)
 static void
 ssh_behind_nginx(void **state)
 {
-	struct kit_stream s[] = {
-		{ .dir = KIT_OUT, .bytes = 5 * BULK, .seed = 8, .end = 1 },
-		{ .dir = KIT_IN, .bytes = 5 * BULK, .seed = 8, .end = 1 },
-	};
 	const char *proxy;
 	struct kit_proc *p;
 
@@ -491,9 +384,7 @@ ssh_behind_nginx(void **state)
 	tport = kit_serve(&kit_sshd, NULL);
 	kit_ssh_runs(proxy, tport);
 	p = kit_ssh(proxy, tport, "cat");
-	s[0].fd = p->in;
-	s[1].fd = p->out;
-	kit_pump(s, 2);
+	kit_last_words(p->in, p->out, 5 * BULK, 8);
 	kit_exits(p, 0);
 	kit_err_is(p, "");
 	kit_proxy_settles(&px);
@@ -712,8 +603,8 @@ client_no_protocol_target_first(void **state)
 	int t = kit_accept(tl);
 
 	(void)state;
-	talk(p, t);
-	last_words(t, p->out, 3);
+	kit_talk(p, t, BULK);
+	kit_last_words(t, p->out, SOME, 3);
 	kit_eof(t);
 	kit_half_close(p->in);
 	client_ends(p);
@@ -727,8 +618,8 @@ client_no_protocol_client_first(void **state)
 	int t = kit_accept(tl);
 
 	(void)state;
-	talk(p, t);
-	last_words(p->in, t, 3);
+	kit_talk(p, t, BULK);
+	kit_last_words(p->in, t, SOME, 3);
 	kit_half_close(t);
 	kit_eof(p->out);
 	client_ends(p);
@@ -754,58 +645,49 @@ client_text_is_data(void **state)
 	client_ends(p);
 }
 
+/* One with the protocol, which ends so. */
+static void
+client_with_end(const char *how, void (*end)(struct kit_proc *, int))
+{
+	struct kit_proc *p = client(how, "connect.httptun");
+	int t = kit_accept(tl);
+
+	kit_talk(p, t, BULK);
+	end(p, t);
+	client_ends(p);
+}
+
 static void
 client_first_with_end(void **state)
 {
-	struct kit_proc *p = client("plain", "connect.httptun");
-	int t = kit_accept(tl);
-
 	(void)state;
-	talk(p, t);
-	client_first(p, t);
-	client_ends(p);
+	client_with_end("plain", client_first);
 }
 
 static void
 client_target_first_with_end(void **state)
 {
-	struct kit_proc *p = client("plain", "connect.httptun");
-	int t = kit_accept(tl);
-
 	(void)state;
-	talk(p, t);
-	target_first(p, t);
-	client_ends(p);
+	client_with_end("plain", target_first);
 }
 
 static void
 client_fragments(void **state)
 {
-	struct kit_proc *p = client("fragments", "connect.httptun");
-	int t = kit_accept(tl);
-
 	(void)state;
-	talk(p, t);
-	client_first(p, t);
-	client_ends(p);
+	client_with_end("fragments", client_first);
 }
 
 /* Several megabytes in a single frame. */
 static void
 client_big_message(void **state)
 {
-	struct kit_stream s[] = {
-		{ .dir = KIT_OUT, .bytes = 4 * BULK, .seed = 1, .end = 1 },
-		{ .dir = KIT_IN, .bytes = 4 * BULK, .seed = 1, .end = 1 },
-	};
 	struct kit_proc *p = client("whole", "connect.httptun");
 	int t = kit_accept(tl);
 
 	(void)state;
-	s[0].fd = p->in;
-	s[1].fd = t;
-	kit_pump(s, 2);
-	last_words(t, p->out, 2);
+	kit_last_words(p->in, t, 4 * BULK, 1);
+	kit_last_words(t, p->out, SOME, 2);
 	client_ends(p);
 	kit_proxy_below(&px, PEAK);
 }
@@ -821,9 +703,7 @@ client_broken(void **state)
 	s.fd = kit_accept(tl);
 	kit_puts(p->in, "up");
 	kit_expect(s.fd, "up");
-	kit_stuff(&s, STUFFED);
-	if (s.done >= s.bytes / 2)
-		kit_fail("nothing has stopped the target");
+	kit_stalls(&s, STUFFED);
 	(void)kill(p->pid, SIGKILL);
 	kit_until_reset(s.fd);
 	kit_proxy_settles(&px);
@@ -929,7 +809,8 @@ server(const char *protocol)
 	int lfd = kit_listen(AF_INET, &port);
 
 	argv[1] = kit_file("server.py", 0600, server_script);
-	hand_over(lfd, NULL, argv);
+	peer = kit_hand_over(lfd, NULL, argv);
+	(void)close(lfd);
 	return kit_str("ws://127.0.0.1:%u/", port);
 }
 
@@ -1048,7 +929,7 @@ hop_resets(void **state)
 	kit_puts(p->in, "up");
 	kit_expect(t, "up");
 	kit_reset(t);
-	refused(p, "httptun: 127.0.0.1:");
+	kit_refused(p, "httptun: 127.0.0.1:");
 }
 
 static void
@@ -1058,7 +939,7 @@ hop_refuses(void **state)
 
 	(void)state;
 	tport = kit_nobody(AF_INET);
-	refused(bridge(url, NONE), kit_str("httptun: %.*s: 502 ",
+	kit_refused(bridge(url, NONE), kit_str("httptun: %.*s: 502 ",
 	    (int)strcspn(url + 5, "/"), url + 5));
 }
 
@@ -1073,8 +954,8 @@ hop_no_protocol(void **state)
 	target();
 	p = bridge(server(NULL), NONE);
 	t = kit_accept(tl);
-	talk(p, t);
-	last_words(t, p->out, 3);
+	kit_talk(p, t, BULK);
+	kit_last_words(t, p->out, SOME, 3);
 	kit_eof(t);
 	kit_exits(p, 0);
 	kit_err_is(p, "");
@@ -1096,14 +977,15 @@ websockify(void **state)
 	(void)state;
 	target();
 	argv[4] = kit_str("127.0.0.1:%u", tport);
-	hand_over(lfd, NULL, argv);
+	peer = kit_hand_over(lfd, NULL, argv);
+	(void)close(lfd);
 	url = kit_str("ws://127.0.0.1:%u/websockify", port);
 	for (i = 0; i < 2; i++) {
 		p = i == 0 ? kit_httptun(NULL, url, NONE) : kit_httptun(NULL,
 		    "-H", "Sec-WebSocket-Protocol: binary", url, NONE);
 		t = kit_accept(tl);
-		talk(p, t);
-		last_words(t, p->out, 3);
+		kit_talk(p, t, BULK);
+		kit_last_words(t, p->out, SOME, 3);
 		kit_exits(p, 0);
 		kit_err_is(p, "");
 		(void)close(t);

@@ -31,11 +31,8 @@
 #define _DEFAULT_SOURCE
 #define _POSIX_C_SOURCE 200809L
 
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,23 +46,9 @@
 
 enum { CLIENT_FIRST = 1, TARGET_FIRST = 2 };	/* bits of "halves" */
 
-static char	 squid_name[32];
-
 
 /* Other people's servers. */
 
-/* Some servers run as somebody else, who has to get at the files. */
-static void
-open_directory(void)
-{
-	const char *dir = kit_path(".");
-
-	if (chmod(dir, 0711) == -1)
-		kit_fail("%s: %s", dir, strerror(errno));
-}
-
-/* No cache, no files: one process, that speaks on stderr.  Its two or three
- * lines of shared memory in /dev/shm are named for the service. */
 static struct kit_proc *
 start_squid(const struct kit_opt *opt, unsigned port, const char *cred)
 {
@@ -73,7 +56,6 @@ start_squid(const struct kit_opt *opt, unsigned port, const char *cred)
 	char hash[128];
 	struct kit_proc *p;
 
-	open_directory();
 	if (cred != NULL) {
 		p = kit_start(NULL, "openssl", "passwd", "-apr1",
 		    strchr(cred, ':') + 1, (char *)NULL);
@@ -87,21 +69,13 @@ start_squid(const struct kit_opt *opt, unsigned port, const char *cred)
 		    0644, kit_str("%.*s:%s", (int)strcspn(cred, ":"), cred,
 		    hash)));
 	}
-	(void)snprintf(squid_name, sizeof(squid_name), "httptun%ld",
-	    (long)getpid());
-	return kit_start(opt, "/usr/sbin/squid", "-N", "-d", "1", "-n",
-	    squid_name, "-f", kit_file("squid_conf", 0644, kit_str(
-	    "http_port 127.0.0.1:%u\n"
+	return kit_squid(opt, port, kit_str(
 	    "acl high port 1024-65535\n"
 	    "http_access deny !high\n"
 	    "%s"
 	    "http_access allow CONNECT\n"
 	    "http_access deny all\n"
-	    "cache deny all\ncache_mem 1 MB\nmemory_cache_shared off\n"
-	    "cache_log /dev/null\naccess_log none\npid_filename none\n"
-	    "netdb_filename none\ncoredump_dir none\npinger_enable off\n"
-	    "dns_nameservers 127.0.0.1\nmax_filedescriptors 256\n"
-	    "cache_effective_user proxy\n", port, auth)), (char *)NULL);
+	    "max_filedescriptors 256\n", auth));
 }
 
 /* As a proxy it listens on all addresses whatever is asked for. */
@@ -131,27 +105,6 @@ static const char web_script[] =
     "        self.wfile.write(body)\n"
     "    def log_message(self, *args):\n"
     "        pass\n";
-
-/* The next test's servers start with nothing of this one's around: not the
- * servers' own children, not squid's shared memory. */
-static int
-real_teardown(void **state)
-{
-	static const char *const shm[] = { "metadata", "queues", "readers" };
-	char name[64];
-	size_t i;
-	int ret;
-
-	ret = kit_teardown(state);
-	if (squid_name[0] != '\0')
-		for (i = 0; i < KIT_COUNT(shm); i++) {
-			(void)snprintf(name, sizeof(name), "/%s-cf__%s.shm",
-			    squid_name, shm[i]);
-			(void)shm_unlink(name);
-		}
-	squid_name[0] = '\0';
-	return ret;
-}
 
 
 /* Our proxy, and our client's diagnostics. */
@@ -192,38 +145,8 @@ listener_ends(struct kit_proc *p)
 	kit_eof(p->out);
 }
 
-/* A tunnel that was not opened: status 1, one line that begins so, and not a
- * byte of anybody's on stdout. */
-static void
-refused(struct kit_proc *p, const char *line)
-{
-	const char *nl;
-
-	kit_exits(p, 1);
-	kit_eof(p->out);
-	nl = strchr(kit_err(p), '\n');
-	if (strncmp(kit_err(p), line, strlen(line)) != 0 || nl == NULL ||
-	    nl[1] != '\0')
-		kit_fail("stderr is <<%s>>\n    and not one line <<%s...>>",
-		    kit_err(p), line);
-}
-
 
 /* A tunnel between a client's stdin/stdout and a target that we are. */
-
-/* Both directions at once. */
-static void
-talk(struct kit_proc *p, int target)
-{
-	struct kit_stream s[] = {
-		{ .fd = p->in, .dir = KIT_OUT, .bytes = SOME, .seed = 1 },
-		{ .fd = target, .dir = KIT_IN, .bytes = SOME, .seed = 1 },
-		{ .fd = target, .dir = KIT_OUT, .bytes = SOME, .seed = 2 },
-		{ .fd = p->out, .dir = KIT_IN, .bytes = SOME, .seed = 2 },
-	};
-
-	kit_pump(s, KIT_COUNT(s));
-}
 
 /* Bytes and then the end in one direction; then, as many as "back" says, in
  * the other, and its end.  A client that keeps its stdout open until both
@@ -340,16 +263,16 @@ test_through(void **state)
 	for (i = 0; i < KIT_COUNT(orders); i++) {
 		p = connect_through(t, hop, t->cred, t->url, port);
 		fd = kit_accept(lfd);
-		talk(p, fd);
+		kit_talk(p, fd, SOME);
 		finish(p, fd, orders[i], t->halves & orders[i] ? SOME : 0, 0);
 		kit_err_is(p, "");
 	}
 	if (t->cred != NULL) {
 		at = kit_str("httptun: 127.0.0.1:%u: ", hop);
-		refused(connect_through(t, hop, "bob:wrong", "bob:wrong",
+		kit_refused(connect_through(t, hop, "bob:wrong", "bob:wrong",
 		    port), kit_str("%s%s", at, t->wrong != NULL ? t->wrong :
 		    "407 "));
-		refused(connect_through(&anonymous, hop, NULL, NULL, port),
+		kit_refused(connect_through(&anonymous, hop, NULL, NULL, port),
 		    kit_str("%s407 ", at));
 		kit_untouched(lfd);
 	}
@@ -378,7 +301,7 @@ test_refusal(void **state)
 	const struct refusal *r = *state;
 	unsigned hop = kit_serve(r->proxy, NULL);
 
-	refused(kit_httptun(NULL, "-x", kit_str("127.0.0.1:%u", hop),
+	kit_refused(kit_httptun(NULL, "-x", kit_str("127.0.0.1:%u", hop),
 	    "127.0.0.1", kit_str("%u", r->port != 0 ? r->port :
 	    kit_nobody(AF_INET)), (char *)NULL),
 	    kit_str("httptun: 127.0.0.1:%u: %s", hop, r->status));
@@ -432,12 +355,12 @@ test_chain(void **state)
 	argv[n + 1] = NULL;
 	p = kit_startv(NULL, argv);
 	fd = kit_accept(lfd);
-	talk(p, fd);
+	kit_talk(p, fd, SOME);
 	finish(p, fd, CLIENT_FIRST, 0, 0);
 	kit_err_is(p, "");
 	/* the refusal is the last hop's, and only that one is named */
 	argv[n] = kit_str("%u", kit_nobody(AF_INET));
-	refused(kit_startv(NULL, argv), kit_str("httptun: 127.0.0.1:%u: 50",
+	kit_refused(kit_startv(NULL, argv), kit_str("httptun: 127.0.0.1:%u: 50",
 	    at[c->hops - 1]));
 }
 
@@ -529,7 +452,7 @@ test_client(void **state)
 			kit_puts(p->in, "first");
 			kit_expect(fd, "first");
 		}
-		talk(p, fd);
+		kit_talk(p, fd, SOME);
 		finish(p, fd, orders[i], c->halves & orders[i] ? SOME : 0,
 		    c->late);
 	}
@@ -761,7 +684,7 @@ static size_t ntests;
 static void
 add(const char *name, CMUnitTestFunction function, const void *row)
 {
-	struct CMUnitTest t = { name, function, kit_setup, real_teardown,
+	struct CMUnitTest t = { name, function, kit_setup, kit_teardown,
 	    (void *)(uintptr_t)row };
 
 	if (ntests == KIT_COUNT(tests))

@@ -23,22 +23,19 @@
  * Nobody else connects from 127.0.0.2: who does at a target is the exit.
  */
 
-#define _GNU_SOURCE			/* setns(2) and unshare(2) */
+#define _DEFAULT_SOURCE
+#define _POSIX_C_SOURCE 200809L
 
 #include <sys/socket.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "kit.h"
@@ -59,72 +56,17 @@ static int		 links;		/* parked when nothing is asked */
 static int		 tl;
 static unsigned		 tport;
 
-/* what is stopped must go on, or it outlives the test */
-static pid_t		 stopped[16];
-/* where the test was before it went into a network of its own, or -1 */
-static int		 home_ns = -1;
-
 
 /* ---- the test's frame ---------------------------------------------------- */
-
-static void
-go_on(void)
-{
-	size_t i;
-
-	for (i = 0; i < KIT_COUNT(stopped); i++)
-		if (stopped[i] > 0)
-			(void)kill(stopped[i], SIGCONT);
-	memset(stopped, 0, sizeof(stopped));
-}
 
 static int
 teardown(void **state)
 {
-	go_on();
-	if (home_ns != -1)
-		(void)setns(home_ns, CLONE_NEWNET);
-	home_ns = -1;
 	xp = NULL;
 	return kit_teardown(state);
 }
 
 #define TEST(f)	cmocka_unit_test_setup_teardown(f, kit_setup, teardown)
-
-static void
-send_signal(pid_t pid, int sig)
-{
-	kit_note("signal %d to %ld", sig, (long)pid);
-	if (kill(pid, sig) == -1)
-		kit_fail("signal %d to %ld: %s", sig, (long)pid,
-		    strerror(errno));
-}
-
-static void
-stop(pid_t pid)
-{
-	size_t i;
-
-	for (i = 0; i < KIT_COUNT(stopped) && stopped[i] > 0; i++)
-		;
-	assert_true(i < KIT_COUNT(stopped));
-	stopped[i] = pid;
-	send_signal(pid, SIGSTOP);
-}
-
-/* How often a text occurs on its stderr. */
-static int
-said(struct kit_proc *p, const char *text)
-{
-	const char *s = kit_err(p);
-	int n = 0;
-
-	while ((s = strstr(s, text)) != NULL) {
-		s += strlen(text);
-		n++;
-	}
-	return n;
-}
 
 /* It repeats nothing, however often that has happened. */
 static void
@@ -135,7 +77,7 @@ says_nothing_twice(struct kit_proc *p)
 
 	for (; *s != '\0'; s += n) {
 		n = strcspn(s, "\n") + 1;
-		if (said(p, kit_str("%.*s", (int)n, s)) > 1)
+		if (kit_said(p, kit_str("%.*s", (int)n, s)) > 1)
 			kit_fail("said twice: <<%.*s>>", (int)n, s);
 	}
 }
@@ -339,24 +281,6 @@ target(void)
 
 /* ---- what a tunnel carries ----------------------------------------------- */
 
-/* One ends its direction, the other sends a lot afterwards. */
-static void
-half_closed(int quiet, int sender)
-{
-	struct kit_stream s[] = {
-		{ sender, KIT_OUT, 4 * MB, 1, 1, 0 },
-		{ quiet, KIT_IN, 4 * MB, 1, 1, 0 }
-	};
-
-	kit_puts(quiet, "last words");
-	kit_half_close(quiet);
-	kit_expect(sender, "last words");
-	kit_eof(sender);
-	kit_pump(s, 2);
-	(void)close(quiet);
-	(void)close(sender);
-}
-
 static void
 half_close_either_way(void **state)
 {
@@ -366,9 +290,9 @@ half_close_either_way(void **state)
 	REVERSE(LOCAL);
 	serves();
 	p = tunnel();
-	half_closed(p.c, p.t);
+	kit_half_closed(p.c, p.t, 4 * MB);
 	p = tunnel();
-	half_closed(p.t, p.c);
+	kit_half_closed(p.t, p.c, 4 * MB);
 	/* both at once */
 	p = tunnel();
 	kit_half_close(p.c);
@@ -386,23 +310,9 @@ half_close_either_way(void **state)
 static void
 both_directions_at_once(void **state)
 {
-	struct kit_pair p;
-
 	(void)state;
 	REVERSE(LOCAL);
-	p = tunnel();
-	{
-		struct kit_stream s[] = {
-			{ p.c, KIT_OUT, 16 * MB, 1, 1, 0 },
-			{ p.t, KIT_IN, 16 * MB, 1, 1, 0 },
-			{ p.t, KIT_OUT, 16 * MB, 2, 1, 0 },
-			{ p.c, KIT_IN, 16 * MB, 2, 1, 0 }
-		};
-
-		kit_pump(s, 4);
-	}
-	(void)close(p.c);
-	(void)close(p.t);
+	kit_crosses(tunnel(), 16 * MB);
 	settles();
 	kit_proxy_below(&px, PEAK);
 }
@@ -445,43 +355,15 @@ early_data(void **state)
 	settles();
 }
 
-/* b sees that a resets, in each state of the tunnel */
-static void
-reset_passes(int swap)
-{
-	struct kit_pair p;
-	int a, b, i;
-
-	for (i = 0; i < 3; i++) {
-		p = tunnel();
-		a = swap ? p.t : p.c;
-		b = swap ? p.c : p.t;
-		kit_note("%s resets, %d", swap ? "target" : "client", i);
-		if (i == 1) {		/* b has ended its direction */
-			kit_half_close(b);
-			kit_eof(a);
-		} else if (i == 2) {	/* a has */
-			kit_half_close(a);
-			kit_eof(b);
-		}
-		kit_reset(a);
-		if (i == 2) {
-			kit_push_until_reset(b);
-			continue;
-		}
-		kit_expect_reset(b);
-		(void)close(b);
-	}
-	settles();
-}
-
 static void
 reset_either_way(void **state)
 {
 	(void)state;
 	REVERSE(LOCAL);
-	reset_passes(0);
-	reset_passes(1);
+	kit_reset_passes(tunnel, 1);
+	settles();
+	kit_reset_passes(tunnel, 0);
+	settles();
 	serves();
 }
 
@@ -495,10 +377,7 @@ stalled(int from, int to)
 		{ to, KIT_IN, 100 * MB, 1, 1, 0 }
 	};
 
-	kit_stuff(&s[0], 100);
-	if (s[0].done >= s[0].bytes / 2)
-		kit_fail("%ju bytes went to a reader that does not read",
-		    (uintmax_t)s[0].done);
+	kit_stalls(&s[0], 100);
 	rests();
 	serves();
 	s[0].bytes = s[1].bytes = s[0].done + MB;
@@ -672,14 +551,14 @@ gateway_rules(void **state)
 	    "localhost", LOCAL);
 	one_exit("-t", "127.0.0.1", "-s", VIA, NONE);
 	/* no exit is asked: it could not even answer */
-	stop(xp->pid);
+	kit_stop(xp->pid);
 	c = is_refused(-1, "127.0.0.3:80", 403, "");
 	(void)is_refused(c, "127.0.0.1:1", 403, "");
 	(void)is_refused(c, "10.0.0.1:80", 403, "");
 	(void)is_refused(c, "[::1]:80", 403, "");
 	(void)is_refused(c, "is.not.test:80", 403, "");
 	(void)is_refused(c, "other.name:80", 403, "");
-	go_on();
+	kit_go_on();
 	serves();
 	(void)close(c);
 	settles();
@@ -763,8 +642,8 @@ credentials(void **state)
 	parked(0);
 	for (i = 0; i < KIT_COUNT(bad); i++) {
 		kit_rests(bad[i]);
-		assert_int_equal(said(bad[i], "\n"), 1);
-		assert_int_equal(said(bad[i], "wrong"), 0);
+		assert_int_equal(kit_said(bad[i], "\n"), 1);
+		assert_int_equal(kit_said(bad[i], "wrong"), 0);
 		assert_true(kit_alive(bad[i]));
 	}
 	is_there(exit_to(kit_str("ws://u:p@127.0.0.1:%u/", px.port), "-t",
@@ -793,229 +672,98 @@ credentials(void **state)
 	settles();
 	kit_err_is(xp, "");
 	for (i = 0; i < KIT_COUNT(bad); i++)
-		assert_int_equal(said(bad[i], "\n"), 1);
+		assert_int_equal(kit_said(bad[i], "\n"), 1);
 }
 
 
 /* ---- WebSockets of our own (RFC 6455) ------------------------------------ */
 
-enum { TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
+/* Of a link we are the client (an exit) or the server (a gateway). */
 
-/* One end of a link: we are the client (an exit) or the server (a gateway). */
-struct ws {
-	int	 fd;
-	int	 client;
+enum {
+	TEXT = KIT_WS_TEXT, BINARY = KIT_WS_BINARY, CLOSE = KIT_WS_CLOSE,
+	PING = KIT_WS_PING, PONG = KIT_WS_PONG
 };
 
-/* what came last, always a string */
-static unsigned char	frame[65536 + 1];
-static size_t		frame_len;
+/* what came last */
+static struct kit_ws_frame	frame;
 
-#define KEY	"dGhlIHNhbXBsZSBub25jZQ=="
-#define ACCEPT	"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="	/* RFC 6455, 1.3 */
-
-static uint32_t
-rol(uint32_t x, int n)
-{
-	return x << n | x >> (32 - n);
-}
-
-/* FIPS 180-4 */
 static void
-sha1_block(uint32_t h[5], const unsigned char *p)
+ws_send(struct kit_ws w, int opcode, const void *p, size_t n)
 {
-	uint32_t w[80], v[5], f, k, t;
-	int i;
-
-	for (i = 0; i < 16; i++)
-		w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 |
-		    (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
-	for (; i < 80; i++)
-		w[i] = rol(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
-	memcpy(v, h, sizeof(v));
-	for (i = 0; i < 80; i++) {
-		if (i < 20) {
-			f = (v[1] & v[2]) | (~v[1] & v[3]);
-			k = 0x5a827999;
-		} else if (i < 40 || i >= 60) {
-			f = v[1] ^ v[2] ^ v[3];
-			k = i < 40 ? 0x6ed9eba1 : 0xca62c1d6;
-		} else {
-			f = (v[1] & v[2]) | (v[1] & v[3]) | (v[2] & v[3]);
-			k = 0x8f1bbcdc;
-		}
-		t = rol(v[0], 5) + f + v[4] + k + w[i];
-		v[4] = v[3];
-		v[3] = v[2];
-		v[2] = rol(v[1], 30);
-		v[1] = v[0];
-		v[0] = t;
-	}
-	for (i = 0; i < 5; i++)
-		h[i] += v[i];
-}
-
-/* Sec-WebSocket-Accept for this key of 24 characters (RFC 6455, 4.2.2) */
-static const char *
-accept_for(const char *key)
-{
-	static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	    "abcdefghijklmnopqrstuvwxyz0123456789+/";
-	uint32_t h[5] = {
-		0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0
-	}, v;
-	unsigned char m[128] = { 0 }, d[21] = { 0 };
-	char out[29];
-	int i;
-
-	assert_int_equal(strlen(key), 24);
-	memcpy(m, kit_str("%s258EAFA5-E914-47DA-95CA-C5AB0DC85B11\x80", key),
-	    61);
-	m[126] = 60 * 8 >> 8;
-	m[127] = 60 * 8 & 0xff;
-	sha1_block(h, m);
-	sha1_block(h, m + 64);
-	for (i = 0; i < 20; i++)
-		d[i] = (unsigned char)(h[i / 4] >> (24 - i % 4 * 8));
-	for (i = 0; i < 28; i++) {
-		v = (uint32_t)d[i / 4 * 3] << 16 |
-		    (uint32_t)d[i / 4 * 3 + 1] << 8 | d[i / 4 * 3 + 2];
-		out[i] = set[v >> (18 - i % 4 * 6) & 63];
-	}
-	out[27] = '=';
-	out[28] = '\0';
-	return kit_str("%s", out);
+	kit_ws_send(&w, KIT_WS_FIN | (unsigned)opcode, p, n);
 }
 
 static void
-ws_send(struct ws w, int opcode, const void *p, size_t n)
+ws_puts(struct kit_ws w, const char *s)
 {
-	static const unsigned char mask[4] = { 0x5a, 0x01, 0xff, 0x80 };
-	unsigned char f[8 + 65536];
-	size_t i, len = 0;
-
-	assert_true(n < 65536);
-	f[len++] = (unsigned char)(0x80 | opcode);
-	f[len++] = (unsigned char)((w.client ? 0x80 : 0) |
-	    (n < 126 ? n : 126));
-	if (n >= 126) {
-		f[len++] = (unsigned char)(n >> 8);
-		f[len++] = (unsigned char)n;
-	}
-	if (w.client) {
-		memcpy(f + len, mask, sizeof(mask));
-		len += sizeof(mask);
-	}
-	for (i = 0; i < n; i++)
-		f[len++] = (unsigned char)(((const unsigned char *)p)[i] ^
-		    (w.client ? mask[i % 4] : 0));
-	kit_send(w.fd, f, len);
+	kit_ws_puts(&w, s);
 }
 
 static void
-ws_puts(struct ws w, const char *s)
+ws_end(struct kit_ws w)
 {
-	ws_send(w, BINARY, s, strlen(s));
+	kit_ws_end(&w);
 }
 
-static void
-ws_end(struct ws w)
-{
-	ws_send(w, TEXT, "end", 3);
-}
-
-/* 0: without a code.  The other end may have gone already. */
-static void
-ws_close(struct ws w, int code)
-{
-	static const unsigned char nul[4];
-	unsigned char f[8] = { 0x80 | CLOSE, (unsigned char)(w.client ?
-	    0x80 : 0) };
-	size_t len = 2;
-
-	if (w.client) {
-		memcpy(f + len, nul, sizeof(nul));
-		len += sizeof(nul);
-	}
-	if (code != 0) {
-		f[1] |= 2;
-		f[len++] = (unsigned char)(code >> 8);
-		f[len++] = (unsigned char)code;
-	}
-	(void)send(w.fd, f, len, MSG_NOSIGNAL);
-}
-
-/* The next frame: its opcode.  Whole messages only, masked as they must be,
- * with the shortest length there is. */
+/* The next frame: its opcode.  Whole messages only. */
 static int
-ws_next(struct ws w)
+ws_next(struct kit_ws w)
 {
-	unsigned char head[10], mask[4] = { 0 };
-	size_t n, i;
+	kit_ws_read_head(&w, &frame);
+	if (!frame.fin)
+		kit_fail("a frame of opcode %u that is not all of a message",
+		    frame.op);
+	kit_ws_read_data(&w, &frame);
+	kit_note("frame %u on %d: %.60s", frame.op, w.fd, (char *)frame.data);
+	return (int)frame.op;
+}
 
-	kit_recv(w.fd, head, 2);
-	if ((head[0] & 0xf0) != 0x80)
-		kit_fail("a frame that begins with %02x", head[0]);
-	if ((head[1] & 0x80) != (w.client ? 0 : 0x80))
-		kit_fail("a frame %s a mask", w.client ? "with" : "without");
-	n = head[1] & 0x7f;
-	if (n >= 126) {
-		kit_recv(w.fd, head + 2, n == 126 ? 2 : 8);
-		if (n == 127 && memcmp(head + 2, "\0\0\0\0\0\1\0\0", 8) != 0)
-			kit_fail("a frame of more than 64 KiB");
-		n = n == 127 ? 65536 :
-		    (size_t)head[2] << 8 | head[3];
-		if (n < 126)
-			kit_fail("%zu bytes in a long form", n);
-	}
-	if (!w.client)
-		kit_recv(w.fd, mask, sizeof(mask));
-	kit_recv(w.fd, frame, n);
-	for (i = 0; i < n; i++)
-		frame[i] ^= mask[i % 4];
-	frame[frame_len = n] = '\0';
-	kit_note("frame %d on %d: %.60s", head[0] & 15, w.fd, (char *)frame);
-	return head[0] & 15;
+/* The code of a Close; 0: it has none. */
+static int
+ws_code(void)
+{
+	return frame.len < 2 ? 0 : frame.data[0] << 8 | frame.data[1];
 }
 
 /* The next frame is just this. */
 static void
-ws_is(struct ws w, int opcode, const char *text)
+ws_is(struct kit_ws w, int opcode, const char *text)
 {
 	int got = ws_next(w);
 
-	if (got != opcode || frame_len != strlen(text) ||
-	    memcmp(frame, text, frame_len) != 0)
+	if (got != opcode || frame.len != strlen(text) ||
+	    memcmp(frame.data, text, frame.len) != 0)
 		kit_fail("frame %d <<%s>> and not %d <<%s>>", got,
-		    (char *)frame, opcode, text);
+		    (char *)frame.data, opcode, text);
 }
 
 /* These bytes come next, in binary frames however they are cut. */
 static void
-ws_expect(struct ws w, const char *text)
+ws_expect(struct kit_ws w, const char *text)
 {
 	size_t n;
 
 	for (; *text != '\0'; text += n) {
 		if ((n = (size_t)ws_next(w)) != BINARY)
 			kit_fail("frame %zu and not <<%s>>", n, text);
-		n = frame_len;
-		if (n > strlen(text) || memcmp(frame, text, n) != 0)
-			kit_fail("<<%s>> and not <<%s>>", (char *)frame,
+		n = frame.len;
+		if (n > strlen(text) || memcmp(frame.data, text, n) != 0)
+			kit_fail("<<%s>> and not <<%s>>", (char *)frame.data,
 			    text);
 	}
 }
 
 /* A whole head, and nothing behind it. */
 static const char *
-ws_head(struct ws w)
+ws_head(struct kit_ws w)
 {
 	const char *s = "", *end;
 
 	while ((end = strstr(s, "\r\n\r\n")) == NULL) {
 		if (ws_next(w) != BINARY)
 			kit_fail("no binary frame in a head");
-		s = kit_str("%s%s", s, (char *)frame);
+		s = kit_str("%s%s", s, (char *)frame.data);
 	}
 	if (end[4] != '\0')
 		kit_fail("bytes behind the head: <<%s>>", s);
@@ -1024,16 +772,16 @@ ws_head(struct ws w)
 
 /* A Close with this code (0: any) comes; after ours the server ends first. */
 static void
-ws_closed(struct ws w, int code)
+ws_closed(struct kit_ws w, int code)
 {
 	int got, error;
 
 	if (ws_next(w) != CLOSE)
-		kit_fail("no Close, but <<%s>>", (char *)frame);
-	got = frame_len < 2 ? 0 : frame[0] << 8 | frame[1];
+		kit_fail("no Close, but <<%s>>", (char *)frame.data);
+	got = ws_code();
 	if (code != 0 && got != code)
 		kit_fail("Close %d and not %d", got, code);
-	ws_close(w, got);
+	kit_ws_close(&w, got);
 	if (!w.client)
 		(void)shutdown(w.fd, SHUT_WR);
 	if ((error = kit_until_end(w.fd)) != 0 && code == 1000)
@@ -1043,12 +791,11 @@ ws_closed(struct ws w, int code)
 
 /* We have sent a Close; one with this code (0: any) is the answer. */
 static void
-ws_bye(struct ws w, int code)
+ws_bye(struct kit_ws w, int code)
 {
 	while (ws_next(w) != CLOSE)
 		;
-	if (code != 0 && (frame_len < 2 ||
-	    (frame[0] << 8 | frame[1]) != code))
+	if (code != 0 && ws_code() != code)
 		kit_fail("no Close %d", code);
 	if (!w.client)
 		(void)shutdown(w.fd, SHUT_WR);
@@ -1059,11 +806,11 @@ ws_bye(struct ws w, int code)
 /* The other side closes it, whatever it has said before and with whatever
  * code. */
 static void
-ws_ends(struct ws w)
+ws_ends(struct kit_ws w)
 {
 	while (ws_next(w) != CLOSE)
 		;
-	ws_close(w, frame_len < 2 ? 0 : frame[0] << 8 | frame[1]);
+	kit_ws_close(&w, ws_code());
 	if (!w.client)
 		(void)shutdown(w.fd, SHUT_WR);
 	(void)kit_until_end(w.fd);
@@ -1074,7 +821,7 @@ enum { GO_FIN, GO_RST, GO_CLOSE, GO_BROKEN, GO_BARE, GOINGS };
 
 /* How a link may go, with nothing said before. */
 static void
-ws_goes(struct ws w, int how)
+ws_goes(struct kit_ws w, int how)
 {
 	kit_note("link %d goes, %d", w.fd, how);
 	if (how == GO_RST) {
@@ -1082,8 +829,8 @@ ws_goes(struct ws w, int how)
 		return;
 	}
 	if (how != GO_FIN) {
-		ws_close(w, how == GO_CLOSE ? 1000 : how == GO_BROKEN ? 1011 :
-		    0);
+		kit_ws_close(&w, how == GO_CLOSE ? 1000 : how == GO_BROKEN ?
+		    1011 : 0);
 		ws_bye(w, 0);
 		return;
 	}
@@ -1094,7 +841,7 @@ ws_goes(struct ws w, int how)
 
 /* Which of them has something to read. */
 static int
-ws_which(const struct ws *w, int n)
+ws_which(const struct kit_ws *w, int n)
 {
 	int64_t end = kit_now() + kit_patience();
 	struct pollfd pfd[16];
@@ -1123,39 +870,30 @@ ex_asks(const char *fields)
 {
 	return ask(kit_str("GET / HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n"
 	    "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-	    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " KEY "\r\n"
-	    "%s\r\n", px.port, fields));
+	    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " KIT_WS_KEY
+	    "\r\n%s\r\n", px.port, fields));
 }
 
-static struct ws
+static struct kit_ws
 ex_parks(void)
 {
-	struct ws w = { .client = 1 };
-	char head[4096];
+	struct kit_ws w = { .client = 1 };
 
 	w.fd = ex_asks("Sec-WebSocket-Protocol: exit.httptun\r\n");
-	(void)kit_head(w.fd, head, sizeof(head));
-	if (strncmp(head, "HTTP/1.1 101 ", 13) != 0)
-		kit_fail("<<%s>> and no 101", head);
-	assert_string_equal(kit_must_have(head, "Sec-WebSocket-Accept",
-	    ACCEPT), "");
-	assert_string_equal(kit_must_have(head, "Sec-WebSocket-Protocol",
-	    "exit.httptun"), "");
-	if (kit_field(head, "Sec-WebSocket-Extensions") != NULL)
-		kit_fail("an extension: <<%s>>", head);
+	kit_ws_upgraded(w.fd, "exit.httptun");
 	return w;
 }
 
 /* The link is asked for this target, and for nothing else. */
 static void
-ex_asked(struct ws w, const char *authority)
+ex_asked(struct kit_ws w, const char *authority)
 {
 	assert_string_equal(ws_head(w), kit_request(authority, ""));
 }
 
 /* A tunnel whose target is the exit itself: the client, and the link. */
 static int
-ex_tunnel(struct ws *w)
+ex_tunnel(struct kit_ws *w)
 {
 	int c;
 
@@ -1169,7 +907,7 @@ ex_tunnel(struct ws *w)
 
 /* The tunnel carries, and then ends in order. */
 static void
-ex_farewell(int c, struct ws w)
+ex_farewell(int c, struct kit_ws w)
 {
 	kit_puts(c, "to the target");
 	ws_expect(w, "to the target");
@@ -1233,7 +971,7 @@ what_a_link_is_asked(void **state)
 	static const char *const targets[] = {
 		"127.0.0.1:22", "[::1]:443", "some.name:65535", "10.0.0.1:1"
 	};
-	struct ws w;
+	struct kit_ws w;
 	size_t i;
 	int c;
 
@@ -1319,7 +1057,7 @@ static const struct answer {
 static void
 ex_answers(const struct answer *a, int drip)
 {
-	struct ws w = ex_parks();
+	struct kit_ws w = ex_parks();
 	const char *s;
 	int c;
 
@@ -1334,7 +1072,7 @@ ex_answers(const struct answer *a, int drip)
 	if (a->status != 0) {
 		(void)kit_refusal(c, a->status, a->error, KIT_STAYS);
 		if (*a->error != '\0') {	/* an exit's own refusal */
-			ws_close(w, 1000);
+			kit_ws_close(&w, 1000);
 			ws_bye(w, 1000);
 		} else
 			ws_ends(w);
@@ -1392,7 +1130,7 @@ bodies_of_refusals(void **state)
 		ex_answers(&a, 0);
 	}
 	kit_proxy_settles(&px);
-	if (said(px.proc, " \n") > 0)
+	if (kit_said(px.proc, " \n") > 0)
 		kit_fail("the log does not say why");
 	if (strpbrk(kit_err(px.proc), "\x1b\r\b") != NULL)
 		kit_fail("control characters in the log");
@@ -1402,7 +1140,7 @@ bodies_of_refusals(void **state)
 static void
 half_an_answer(void **state)
 {
-	struct ws w;
+	struct kit_ws w;
 	int c, how;
 
 	(void)state;
@@ -1429,7 +1167,7 @@ half_an_answer(void **state)
 static void
 a_link_serves_once(void **state)
 {
-	struct ws w[2];
+	struct kit_ws w[2];
 	int c, o, i;
 
 	(void)state;
@@ -1447,7 +1185,7 @@ a_link_serves_once(void **state)
 	ws_puts(w[1], kit_str("%s%s", REPLY_200, answers[5].bytes));
 	kit_expect(c, kit_str("%s%s", KIT_OK, answers[5].bytes));
 	/* the exit closes the link that it has refused on */
-	ws_close(w[0], 1000);
+	kit_ws_close(&w[0], 1000);
 	ws_bye(w[0], 1000);
 	ex_farewell(c, w[1]);
 	/* two links, two clients, one each */
@@ -1469,7 +1207,7 @@ a_link_serves_once(void **state)
 
 /* Goes, or ends its direction, which is as good as that. */
 static void
-ex_dies(struct ws w, int how)
+ex_dies(struct kit_ws w, int how)
 {
 	if (how < GOINGS) {
 		ws_goes(w, how);
@@ -1483,7 +1221,7 @@ ex_dies(struct ws w, int how)
 static void
 another_link_is_tried(void **state)
 {
-	struct ws w[4], next;
+	struct kit_ws w[4], next;
 	int c, how, i, n;
 
 	(void)state;
@@ -1531,7 +1269,7 @@ parked_and_talks(void **state)
 		B("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
 #undef B
 	};
-	struct ws bad, good;
+	struct kit_ws bad, good;
 	size_t i;
 	int c;
 
@@ -1583,7 +1321,7 @@ ends_at_an_exit(void **state)
 {
 	static const char all[] = "\x82\x98\0\0\0\0" REPLY_200 "hello"
 	    "\x81\x83\0\0\0\0end";
-	struct ws w;
+	struct kit_ws w;
 	int c, how;
 
 	(void)state;
@@ -1636,7 +1374,7 @@ static void
 waiting_for_an_exit(void **state)
 {
 	int gone[20], c, o;
-	struct ws w;
+	struct kit_ws w;
 	size_t i;
 
 	(void)state;
@@ -1719,15 +1457,11 @@ gw_handshake(int fd)
 }
 
 /* The next link that parks; these bytes come behind the 101 at once. */
-static struct ws
+static struct kit_ws
 gw_next_asked(const char *frames, size_t len)
 {
-	struct ws w = { .fd = kit_accept(gl) };
-	const char *reply = kit_str("HTTP/1.1 101 Switching Protocols\r\n"
-	    "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-	    "Sec-WebSocket-Accept: %s\r\n"
-	    "Sec-WebSocket-Protocol: exit.httptun\r\n\r\n",
-	    accept_for(gw_handshake(w.fd)));
+	struct kit_ws w = { .fd = kit_accept(gl) };
+	const char *reply = kit_ws_answer(gw_handshake(w.fd), "exit.httptun");
 	char all[1024];
 
 	assert_true(strlen(reply) + len < sizeof(all));
@@ -1737,7 +1471,7 @@ gw_next_asked(const char *frames, size_t len)
 	return w;
 }
 
-static struct ws
+static struct kit_ws
 gw_next(void)
 {
 	return gw_next_asked("", 0);
@@ -1745,7 +1479,7 @@ gw_next(void)
 
 /* The exit comes, with all its links, and no more. */
 static void
-gw_all(struct ws *w)
+gw_all(struct kit_ws *w)
 {
 	int i;
 
@@ -1774,7 +1508,7 @@ gw_exit(const char *arg, ...)
 
 /* A tunnel by this link to the target: its end there. */
 static int
-gw_tunnel(struct ws w)
+gw_tunnel(struct kit_ws w)
 {
 	int t;
 
@@ -1785,7 +1519,7 @@ gw_tunnel(struct ws w)
 }
 
 static void
-gw_farewell(struct ws w, int t)
+gw_farewell(struct kit_ws w, int t)
 {
 	ws_puts(w, "to the target");
 	kit_expect(t, "to the target");
@@ -1801,22 +1535,21 @@ gw_farewell(struct ws w, int t)
 
 /* All that comes before a Close 1000 is one whole reply of this status. */
 static void
-gw_refused(struct ws w, int status)
+gw_refused(struct kit_ws w, int status)
 {
 	const char *s = "", *end;
 	int opcode;
 
 	while ((opcode = ws_next(w)) == BINARY)
-		s = kit_str("%s%s", s, (char *)frame);
+		s = kit_str("%s%s", s, (char *)frame.data);
 	if (strncmp(s, kit_str("HTTP/1.1 %d ", status), 13) != 0 ||
 	    (end = strstr(s, "\r\n\r\n")) == NULL ||
 	    strtoul(kit_must_have(s, "Content-Length", ""), NULL, 10) !=
 	    strlen(end + 4))
 		kit_fail("<<%s>> and no %d", s, status);
-	if (opcode != CLOSE || frame_len < 2 ||
-	    (frame[0] << 8 | frame[1]) != 1000)
+	if (opcode != CLOSE || ws_code() != 1000)
 		kit_fail("frame %d and no Close 1000", opcode);
-	ws_close(w, 1000);
+	kit_ws_close(&w, 1000);
 	kit_half_close(w.fd);
 	assert_int_equal(kit_until_end(w.fd), 0);
 	(void)close(w.fd);
@@ -1827,7 +1560,7 @@ static void
 four_links(void **state)
 {
 	unsigned nobody = kit_nobody(AF_INET);
-	struct ws w[PARKED], used;
+	struct kit_ws w[PARKED], used;
 	int t, i;
 
 	(void)state;
@@ -1879,7 +1612,7 @@ static void
 two_connects(void **state)
 {
 	const char *once, *s;
-	struct ws w[PARKED];
+	struct kit_ws w[PARKED];
 	int t;
 
 	(void)state;
@@ -1931,7 +1664,7 @@ asked_otherwise(void **state)
 		    "Content-Length: 3\r\n\r\na=b" },
 		{ 400, "\x16\x03\x01%u" }
 	};
-	struct ws w[PARKED], next;
+	struct kit_ws w[PARKED], next;
 	size_t i;
 
 	(void)state;
@@ -1951,7 +1684,7 @@ static void
 asked_at_once(void **state)
 {
 	const char *once, *asks;
-	struct ws w[PARKED], used;
+	struct kit_ws w[PARKED], used;
 	int t;
 
 	(void)state;
@@ -1984,7 +1717,7 @@ static void
 pings(void **state)
 {
 	static char long_one[126];
-	struct ws w[PARKED];
+	struct kit_ws w[PARKED];
 	int t, i;
 
 	(void)state;
@@ -2010,7 +1743,7 @@ pings(void **state)
 static void
 ends_at_a_gateway(void **state)
 {
-	struct ws w[PARKED];
+	struct kit_ws w[PARKED];
 	int t, how;
 
 	(void)state;
@@ -2066,7 +1799,7 @@ static const struct {
 	    "\r\n" },
 	{ "", UPGRADED "%s\r\n" PROTOCOL
 	    "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n" },
-	{ "", UPGRADED ACCEPT "\r\n" PROTOCOL "\r\n" },
+	{ "", UPGRADED KIT_WS_ACCEPT "\r\n" PROTOCOL "\r\n" },
 	{ "", "HTTP/1.1 101 Switching Protocols\r\n"
 	    "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n" PROTOCOL
 	    "\r\n" },
@@ -2079,7 +1812,7 @@ gw_answers(const char *bytes)
 {
 	int fd = kit_accept(gl);
 
-	kit_puts(fd, kit_str(bytes, accept_for(gw_handshake(fd))));
+	kit_puts(fd, kit_str(bytes, kit_ws_accept(gw_handshake(fd))));
 	/* it may have gone already */
 	if (strncmp(bytes, "HTTP/1.1 101", 12) == 0)
 		(void)send(fd, "\x82\x0aunexpected", 12, MSG_NOSIGNAL);
@@ -2107,7 +1840,7 @@ not_welcome(void **state)
 		} while (poll(&pfd, 1, 0) > 0);
 		kit_err_has(xp, kit_str("127.0.0.1:%u: ", gport));
 		kit_err_has(xp, unwelcome[i].says);
-		assert_int_equal(said(xp, "\n"), 1);
+		assert_int_equal(kit_said(xp, "\n"), 1);
 		kit_untouched(tl);
 		assert_true(kit_alive(xp));
 		kit_done(xp);
@@ -2120,7 +1853,7 @@ not_welcome(void **state)
 static void
 silent_peers(void **state)
 {
-	struct ws w, g[PARKED];
+	struct kit_ws w, g[PARKED];
 	int64_t start;
 	int c[2], i;
 
@@ -2164,7 +1897,7 @@ silent_peers(void **state)
 static void
 closes_parked_links(void **state)
 {
-	struct ws w[PARKED], used;
+	struct kit_ws w[PARKED], used;
 	int t;
 
 	(void)state;
@@ -2274,7 +2007,7 @@ crowd_at_three_exits(void **state)
 	parked(3 * PARKED);
 	kit_proxy_settles(&px);
 	for (i = 0; i < 3; i++) {
-		int n = said(x[i], kit_str(" %s 200 ", target()));
+		int n = kit_said(x[i], kit_str(" %s 200 ", target()));
 
 		if (n == 0)
 			kit_fail("exit %d has had nothing to do", i);
@@ -2337,7 +2070,7 @@ exits_fail(void **state)
 	x[1] = xp;
 	q = tunnel();
 	parked(links + 2);
-	stop(x[1]->pid);
+	kit_stop(x[1]->pid);
 	nobody = kit_request(kit_str("127.0.0.1:%u", kit_nobody(AF_INET)),
 	    "");
 	for (i = 0; i < KIT_COUNT(c); i++)
@@ -2351,7 +2084,7 @@ exits_fail(void **state)
 	serves();
 	kit_done(xp);
 	kit_puts(q.c, "meanwhile");
-	go_on();
+	kit_go_on();
 	kit_expect(q.t, "meanwhile");
 	xp = x[1];
 	parked(links + 2);
@@ -2395,7 +2128,7 @@ gateway_comes_again(void **state)
 			kit_farewell(p);
 			settles();
 		}
-		send_signal(px.proc->pid, how == 0 ? SIGTERM : SIGKILL);
+		kit_signal(px.proc->pid, how == 0 ? SIGTERM : SIGKILL);
 		kit_exits(px.proc, how == 0 ? -SIGTERM : -SIGKILL);
 		if (how == 1) {
 			kit_expect_reset(p.t);
@@ -2404,75 +2137,6 @@ gateway_comes_again(void **state)
 	}
 	assert_true(kit_alive(xp));
 	says_nothing_twice(xp);
-}
-
-/* The socket that listens on px.port, as /proc names it. */
-static const char *
-listening_socket(void)
-{
-	char line[512];
-	const char *found = NULL;
-	unsigned port, st;
-	unsigned long inode;
-	FILE *f = fopen("/proc/self/net/tcp", "r");
-
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f) != NULL)
-		if (sscanf(line, " %*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x %*s "
-		    "%*s %*s %*u %*u %lu", &port, &st, &inode) == 3 &&
-		    port == px.port && st == 10)	/* TCP_LISTEN */
-			found = kit_str("socket:[%lu]", inode);
-	fclose(f);
-	if (found == NULL)
-		kit_fail("nobody listens on port %u", px.port);
-	return found;
-}
-
-static int
-holds(pid_t pid, const char *what)
-{
-	const char *dir = kit_str("/proc/%ld/fd", (long)pid);
-	struct dirent *e;
-	char to[256];
-	ssize_t n;
-	int found = 0;
-	DIR *d;
-
-	if ((d = opendir(dir)) == NULL)
-		return 0;
-	while ((e = readdir(d)) != NULL) {
-		n = readlink(kit_str("%s/%s", dir, e->d_name), to,
-		    sizeof(to) - 1);
-		to[n > 0 ? n : 0] = '\0';
-		found += strcmp(to, what) == 0;
-	}
-	closedir(d);
-	return found;
-}
-
-/* Waits until the gateway has so many workers: they have its socket; its
- * processes may be others now. */
-static void
-workers(pid_t *w, int n)
-{
-	int64_t end = kit_now() + kit_patience();
-	const char *sock = listening_socket();
-	pid_t all[64];
-	int found, i, k;
-
-	for (;;) {
-		k = kit_family(px.proc->pid, all, (int)KIT_COUNT(all));
-		for (i = found = 0; i < k; i++)
-			if (holds(all[i], sock) != 0 && found++ < n)
-				w[found - 1] = all[i];
-		if (found == n)
-			break;
-		if (kit_now() > end)
-			kit_fail("%d workers and not %d", found, n);
-		(void)poll(NULL, 0, 5);
-	}
-	px.npids = kit_processes(px.proc->pid, px.pids,
-	    (int)KIT_COUNT(px.pids));
 }
 
 /* A client that this one of the workers has accepted: the others stand still
@@ -2487,15 +2151,30 @@ client_of(const pid_t *w, int which)
 	fds = kit_fds(w[which]);
 	for (i = 0; i < CREW; i++)
 		if (i != which)
-			stop(w[i]);
+			kit_stop(w[i]);
 	c = kit_client(&px);
 	while (kit_fds(w[which]) == fds) {
 		if (kit_now() > end)
 			kit_fail("worker %d does not accept", which);
 		(void)poll(NULL, 0, 1);
 	}
-	go_on();
+	kit_go_on();
 	return c;
+}
+
+/* The workers, and a tunnel of each. */
+static void
+one_each(struct kit_pair *q, pid_t *w)
+{
+	int i;
+
+	kit_wait_workers(&px, w, CREW, NULL);
+	for (i = 0; i < CREW; i++) {
+		q[i].c = client_of(w, i);
+		kit_puts(q[i].c, kit_request(target(), ""));
+		q[i].t = via_exit(kit_accept(tl));
+		kit_expect(q[i].c, KIT_OK);
+	}
 }
 
 /* Whichever worker has the client, the links are there for it. */
@@ -2508,13 +2187,7 @@ four_workers(void **state)
 
 	(void)state;
 	REVERSE("-j", "4", LOCAL);
-	workers(w, CREW);
-	for (i = 0; i < CREW; i++) {
-		q[i].c = client_of(w, i);
-		kit_puts(q[i].c, kit_request(target(), ""));
-		q[i].t = via_exit(kit_accept(tl));
-		kit_expect(q[i].c, KIT_OK);
-	}
+	one_each(q, w);
 	/* what is passed on takes along what has come already */
 	for (i = 0; i < CREW; i++) {
 		int c = client_of(w, i);
@@ -2552,15 +2225,9 @@ workers_die(void **state)
 
 	(void)state;
 	REVERSE("-j", "4", LOCAL);
-	workers(w, CREW);
+	one_each(q, w);
 	for (i = 0; i < CREW; i++) {
-		q[i].c = client_of(w, i);
-		kit_puts(q[i].c, kit_request(target(), ""));
-		q[i].t = via_exit(kit_accept(tl));
-		kit_expect(q[i].c, KIT_OK);
-	}
-	for (i = 0; i < CREW; i++) {
-		send_signal(w[i], SIGKILL);
+		kit_signal(w[i], SIGKILL);
 		kit_gone(w[i]);
 		kit_expect_reset(q[i].c);
 		kit_expect_reset(q[i].t);
@@ -2570,7 +2237,7 @@ workers_die(void **state)
 			kit_carries(q[k]);
 	}
 	serves();
-	workers(w, CREW);
+	kit_wait_workers(&px, w, CREW, NULL);
 	parked(PARKED);
 	settles();
 	says_nothing_twice(xp);
@@ -2583,21 +2250,21 @@ waits_for_a_new_worker(void **state)
 {
 	int c[CREW], i;
 	pid_t w[CREW];
-	struct ws x;
+	struct kit_ws x;
 
 	(void)state;
 	gateway("-r", "-j", "4", LOCAL);
-	workers(w, CREW);
+	kit_wait_workers(&px, w, CREW, NULL);
 	for (i = 0; i < CREW; i++) {
 		c[i] = client_of(w, i);
 		kit_puts(c[i], kit_request("a.target:80", ""));
 	}
 	for (i = 0; i < CREW - 1; i++) {
-		send_signal(w[i], SIGKILL);
+		kit_signal(w[i], SIGKILL);
 		kit_gone(w[i]);
 		kit_ends(c[i]);
 	}
-	workers(w, CREW);
+	kit_wait_workers(&px, w, CREW, NULL);
 	x = ex_parks();
 	ex_asked(x, "a.target:80");
 	ws_puts(x, REPLY_200);
@@ -2608,66 +2275,8 @@ waits_for_a_new_worker(void **state)
 
 /* ---- a link that is cut in silence --------------------------------------- */
 
+/* the test is where the gateway is, the exit and the target are there */
 static int	here_ns, there_ns;
-
-static void
-enter(int ns)
-{
-	if (setns(ns, CLONE_NEWNET) == -1)
-		kit_fail("setns: %s", strerror(errno));
-}
-
-static int
-new_network(void)
-{
-	if (unshare(CLONE_NEWNET) == -1)
-		return -1;
-	return open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-}
-
-/* Runs a shell's commands there; the test stays where it is. */
-static void
-script(int ns, const char *commands)
-{
-	int back = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	struct kit_proc *p;
-
-	enter(ns);
-	p = kit_start(NULL, "sh", "-ec", commands, NONE);
-	enter(back);
-	(void)close(back);
-	if (kit_wait(p) != 0)
-		kit_fail("no network: %s", commands);
-	kit_done(p);
-}
-
-/* Its carrier comes a little later: what is sent before is lost. */
-#define UNTIL_UP(dev)							\
-	"until ip -o link show " dev " | grep -q 'state UP'; do :; done\n"
-
-/* Two networks of our own, joined by a wire; the test goes into the one where
- * the gateway will be. */
-static int
-has_networks(void)
-{
-	home_ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	if (geteuid() != 0 || home_ns == -1 ||
-	    (there_ns = new_network()) == -1) {
-		print_message("no network of its own: not tested\n");
-		return 0;
-	}
-	here_ns = new_network();
-	script(here_ns, kit_str("ip link set lo up\n"
-	    "ip link add near type veth peer name far\n"
-	    "ip link set far netns /proc/%ld/fd/%d\n"
-	    "ip addr add 192.0.2.1/24 dev near\n", (long)getpid(),
-	    there_ns));
-	script(there_ns, "ip link set lo up\n"
-	    "ip addr add 192.0.2.2/24 dev far\n"
-	    "ip link set far up\n");
-	script(here_ns, "ip link set near up\n" UNTIL_UP("near"));
-	return 1;
-}
 
 static int
 listen_at_all(unsigned *port)
@@ -2689,9 +2298,9 @@ exit_there(void)
 {
 	struct kit_proc *p;
 
-	enter(there_ns);
+	kit_enter(there_ns);
 	p = exit_to(kit_str("ws://192.0.2.1:%u/", px.port), NONE);
-	enter(here_ns);
+	kit_enter(here_ns);
 	return p;
 }
 
@@ -2717,12 +2326,13 @@ wire_is_cut(void **state)
 	size_t i;
 
 	(void)state;
-	if (!has_networks())
+	if (!kit_networks(&here_ns, &there_ns))
 		skip();
+	kit_enter(here_ns);
 	gateway("-r", "-w", "1", "-c", "any", "0.0.0.0", "0", NONE);
-	enter(there_ns);
+	kit_enter(there_ns);
 	tl = listen_at_all(&tport);
-	enter(here_ns);
+	kit_enter(here_ns);
 	is_there(exit_there(), PARKED);
 	asks = kit_request(kit_str("192.0.2.2:%u", tport), "");
 	serves_there(asks);
@@ -2733,14 +2343,14 @@ wire_is_cut(void **state)
 	kit_expect(p.c, KIT_OK);
 	parked(links + 2);
 
-	script(there_ns, "ip link set far down");
+	kit_script(there_ns, "ip link set far down");
 	for (i = 0; i < KIT_COUNT(c); i++)
 		c[i] = ask(kit_request("192.0.2.2:1", ""));
 	for (i = 0; i < KIT_COUNT(c); i++)
 		timeouts += no_way(c[i]);
 	assert_int_equal(timeouts, PARKED);
-	script(there_ns, "ip link set far up\n" UNTIL_UP("far"));
-	script(here_ns, UNTIL_UP("near"));
+	kit_script(there_ns, "ip link set far up\n" KIT_UNTIL_UP("far"));
+	kit_script(here_ns, KIT_UNTIL_UP("near"));
 	(void)exit_there();
 	end = kit_now() + kit_patience();
 	while (connections(px.port) < links + 2) {
@@ -2776,11 +2386,11 @@ signals(void **state)
 		last = i % 2 ? xp : px.proc;
 		n[0] = kit_processes(first->pid, all[0], 32);
 		n[1] = kit_processes(last->pid, all[1], 32);
-		send_signal(first->pid, sigs[i]);
+		kit_signal(first->pid, sigs[i]);
 		kit_exits(first, -sigs[i]);
 		for (k = 0; k < n[0]; k++)
 			kit_gone(all[0][k]);
-		send_signal(last->pid, sigs[i]);
+		kit_signal(last->pid, sigs[i]);
 		kit_exits(last, -sigs[i]);
 		for (k = 0; k < n[1]; k++)
 			kit_gone(all[1][k]);
@@ -2800,7 +2410,7 @@ drains(void **state)
 	(void)state;
 	REVERSE("-j", "4", LOCAL);
 	p = tunnel();
-	send_signal(px.proc->pid, SIGQUIT);
+	kit_signal(px.proc->pid, SIGQUIT);
 	while (kit_knock(AF_INET, px.port) != ECONNREFUSED)
 		(void)poll(NULL, 0, 1);
 	kit_carries(p);
@@ -2820,7 +2430,7 @@ drains_at_once(void **state)
 {
 	(void)state;
 	REVERSE(LOCAL);
-	send_signal(px.proc->pid, SIGQUIT);
+	kit_signal(px.proc->pid, SIGQUIT);
 	kit_exits(px.proc, 0);
 }
 
@@ -2884,10 +2494,31 @@ wrong_usage(void **state)
 }
 
 
+/* Into a host that can only dial out. */
+static void
+ssh_through_an_exit(void **state)
+{
+	const char *proxy;
+	struct kit_proc *p;
+
+	(void)state;
+	REVERSE(LOCAL);
+	proxy = kit_str("ProxyCommand=%s -x 127.0.0.1:%u %%h %%p",
+	    kit_binary(), px.port);
+	tport = kit_serve(&kit_sshd, NULL);
+	kit_ssh_runs(proxy, tport);
+	p = kit_ssh(proxy, tport, "cat");
+	kit_last_words(p->in, p->out, MB, 8);
+	kit_exits(p, 0);
+	settles();
+}
+
+
 int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		KIT_TEST(ssh_through_an_exit),
 		TEST(half_close_either_way),
 		TEST(both_directions_at_once),
 		TEST(early_data),

@@ -21,7 +21,7 @@
  * tested in listen.c, what it forwards in forward.c.
  */
 
-#define _GNU_SOURCE			/* setns(2) and unshare(2) */
+#define _GNU_SOURCE			/* prlimit(2) */
 
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -30,12 +30,10 @@
 #include <netinet/in.h>
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,22 +52,8 @@ static struct kit_proxy	px = { .family = AF_INET };
 static int		tl;
 static unsigned		tport;
 
-/* what is stopped must go on, or it outlives the test */
-static pid_t		 stopped[16];
-
 
 /* ---- the test's frame ---------------------------------------------------- */
-
-static void
-go_on(void)
-{
-	size_t i;
-
-	for (i = 0; i < KIT_COUNT(stopped); i++)
-		if (stopped[i] > 0)
-			(void)kill(stopped[i], SIGCONT);
-	memset(stopped, 0, sizeof(stopped));
-}
 
 /* The kit looks after the first thousand descriptors only. */
 static int
@@ -78,7 +62,6 @@ teardown(void **state)
 	struct rlimit rl;
 	int fd;
 
-	go_on();
 	if (getrlimit(RLIMIT_NOFILE, &rl) == 0)
 		for (fd = 1024; fd < (int)rl.rlim_cur; fd++)
 			(void)close(fd);
@@ -177,131 +160,30 @@ serves(void)
 	kit_farewell(tunnel());
 }
 
-static void
-send_signal(pid_t pid, int sig)
-{
-	kit_note("signal %d to %ld", sig, (long)pid);
-	if (kill(pid, sig) == -1)
-		kit_fail("signal %d to %ld: %s", sig, (long)pid,
-		    strerror(errno));
-}
-
-/* How often a text occurs on its stderr. */
-static int
-said(const char *text)
-{
-	const char *s = kit_err(px.proc);
-	int n = 0;
-
-	while ((s = strstr(s, text)) != NULL) {
-		s += strlen(text);
-		n++;
-	}
-	return n;
-}
-
 
 /* ---- its processes ------------------------------------------------------- */
-
-/* The socket that listens on px.port, as /proc names it. */
-static const char *
-listening_socket(void)
-{
-	char line[512];
-	const char *found = NULL;
-	unsigned port, st;
-	unsigned long inode;
-	FILE *f = fopen("/proc/self/net/tcp", "r");
-
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f) != NULL)
-		if (sscanf(line, " %*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x %*s "
-		    "%*s %*s %*u %*u %lu", &port, &st, &inode) == 3 &&
-		    port == px.port && st == 10)	/* TCP_LISTEN */
-			found = kit_str("socket:[%lu]", inode);
-	fclose(f);
-	if (found == NULL)
-		kit_fail("nobody listens on port %u", px.port);
-	return found;
-}
-
-/* How many descriptors of a process are this; of any socket when NULL. */
-static int
-holds(pid_t pid, const char *what)
-{
-	const char *dir = kit_str("/proc/%ld/fd", (long)pid);
-	char to[256];
-	struct dirent *e;
-	ssize_t n;
-	int found = 0;
-	DIR *d;
-
-	if ((d = opendir(dir)) == NULL)
-		return 0;
-	while ((e = readdir(d)) != NULL) {
-		n = readlink(kit_str("%s/%s", dir, e->d_name), to,
-		    sizeof(to) - 1);
-		to[n > 0 ? n : 0] = '\0';
-		found += what != NULL ? strcmp(to, what) == 0 :
-		    strncmp(to, "socket:", 7) == 0;
-	}
-	closedir(d);
-	return found;
-}
-
-/* The workers have the listening socket, the look-up helper never had it;
- * returns how many workers there are. */
-static int
-workers(pid_t *pids, int size, pid_t *helper)
-{
-	const char *sock = listening_socket();
-	pid_t all[128];
-	int n = kit_family(px.proc->pid, all, (int)KIT_COUNT(all));
-	int i, found = 0;
-
-	*helper = -1;
-	for (i = 0; i < n && i < (int)KIT_COUNT(all); i++)
-		if (holds(all[i], sock) == 0) {
-			if (*helper == -1)
-				*helper = all[i];
-		} else if (found < size)
-			pids[found++] = all[i];
-	return found;
-}
 
 /* Waits until there are so many workers, and a helper. */
 static pid_t
 wait_workers(pid_t *pids, int n)
 {
-	int64_t end = kit_now() + kit_patience();
-	pid_t some[128], helper;
-	int found;
+	pid_t helper;
 
-	while ((found = workers(some, (int)KIT_COUNT(some), &helper)) != n ||
-	    helper == -1) {
-		if (kit_now() > end)
-			kit_fail("%d workers, %s helper, but not %d and one",
-			    found, helper == -1 ? "no" : "a", n);
-		(void)poll(NULL, 0, 5);
-	}
-	memcpy(pids, some, (size_t)n * sizeof(*pids));
+	kit_wait_workers(&px, pids, n, &helper);
 	return helper;
 }
 
-/* Until go_on() only this one of the workers accepts: the others stand
+/* Until kit_go_on() only this one of the workers accepts: the others stand
  * still. */
 static void
 only(const pid_t *pids, int n, int which)
 {
 	int i;
 
-	assert_true(n <= (int)KIT_COUNT(stopped));
 	rests();
 	for (i = 0; i < n; i++)
-		if (i != which) {
-			send_signal(pids[i], SIGSTOP);
-			stopped[i] = pids[i];
-		}
+		if (i != which)
+			kit_stop(pids[i]);
 }
 
 /* A tunnel of this one's. */
@@ -312,7 +194,7 @@ tunnel_in(const pid_t *pids, int n, int which)
 
 	only(pids, n, which);
 	p = tunnel();
-	go_on();
+	kit_go_on();
 	return p;
 }
 
@@ -801,69 +683,16 @@ open_proxies(void **state)
 
 /* ---- clients from elsewhere ---------------------------------------------- */
 
-/* Two networks of our own, this machine's and another one's, and the way
- * back to where the test is. */
-static int	home_ns = -1, here_ns, there_ns;
-
-static void
-enter(int ns)
-{
-	if (setns(ns, CLONE_NEWNET) == -1)
-		kit_fail("setns: %s", strerror(errno));
-}
-
-static int
-new_network(void)
-{
-	if (unshare(CLONE_NEWNET) == -1)
-		return -1;
-	return open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-}
-
-static void
-script(int ns, const char *commands)
-{
-	struct kit_proc *p;
-
-	enter(ns);
-	p = kit_start(NULL, "sh", "-ec", commands, NONE);
-	enter(home_ns);
-	if (kit_wait(p) != 0)
-		kit_fail("no network: %s", commands);
-	kit_done(p);
-}
+/* Two networks of our own, this machine's and another one's. */
+static int	here_ns, there_ns;
 
 static int
 has_networks(void)
 {
-	home_ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	if (geteuid() != 0 || home_ns == -1 ||
-	    (here_ns = new_network()) == -1) {
-		print_message("no network of its own: not tested\n");
+	if (!kit_networks(&here_ns, &there_ns))
 		return 0;
-	}
-	there_ns = new_network();
-	enter(home_ns);
-	script(here_ns, kit_str("ip link set lo up\n"
-	    "ip link add near type veth peer name far\n"
-	    "ip link set far netns /proc/%ld/fd/%d\n"
-	    "ip addr add 192.0.2.1/24 dev near\n"
-	    "ip addr add 169.254.1.1/16 dev near\n"
-	    "ip link set near up\n", (long)getpid(), there_ns));
-	script(there_ns, "ip link set lo up\n"
-	    "ip addr add 192.0.2.2/24 dev far\n"
-	    "ip link set far up\n");
+	kit_script(here_ns, "ip addr add 169.254.1.1/16 dev near");
 	return 1;
-}
-
-/* A failed test may have left us elsewhere. */
-static int
-teardown_network(void **state)
-{
-	if (home_ns != -1)
-		(void)setns(home_ns, CLONE_NEWNET);
-	home_ns = -1;
-	return teardown(state);
 }
 
 static int
@@ -872,9 +701,9 @@ client_in(int ns, const char *addr)
 	struct sockaddr_in s4 = { .sin_family = AF_INET };
 	int fd;
 
-	enter(ns);
+	kit_enter(ns);
 	fd = socket(AF_INET, SOCK_STREAM, 0);
-	enter(home_ns);
+	kit_leave();
 	s4.sin_port = htons((uint16_t)px.port);
 	assert_int_equal(inet_pton(AF_INET, addr, &s4.sin_addr), 1);
 	if (connect(fd, (struct sockaddr *)&s4, sizeof(s4)) == -1)
@@ -898,9 +727,9 @@ elsewhere_matrix(const struct matrix *m, size_t n)
 			argv[6] = "192.0.2.1";
 			argv[7] = "0";
 		}
-		enter(here_ns);
+		kit_enter(here_ns);
 		px.proc = kit_startv(NULL, argv);
-		enter(home_ns);
+		kit_leave();
 		px.port = kit_listening(px.proc, 0);
 		for (k = 0; k < KIT_COUNT(m[i].trials) &&
 		    m[i].trials[k] != NULL; k++)
@@ -948,9 +777,9 @@ from_elsewhere(void **state)
 	(void)state;
 	if (!has_networks())
 		skip();
-	enter(here_ns);
+	kit_enter(here_ns);
 	tl = listen_at(AF_INET, "0.0.0.0", 0);
-	enter(home_ns);
+	kit_leave();
 	tport = port_of(tl);
 	elsewhere_matrix(m, KIT_COUNT(m));
 }
@@ -965,16 +794,16 @@ from_elsewhere_by_inetd(void **state)
 	(void)state;
 	if (!has_networks())
 		skip();
-	enter(here_ns);
+	kit_enter(here_ns);
 	tl = listen_at(AF_INET, "0.0.0.0", 0);
 	lfd = listen_at(AF_INET, "0.0.0.0", 0);
 	tport = port_of(tl);
 	px.port = port_of(lfd);
 	c = client_in(there_ns, "192.0.2.1");
 	opt.in = opt.out = kit_accept(lfd);
-	enter(here_ns);
+	kit_enter(here_ns);
 	px.proc = kit_httptun(&opt, "-l", "-i", NONE);
-	enter(home_ns);
+	kit_leave();
 	kit_drop(opt.in);
 	tries(c, "-127.0.0.1:P", -1);
 	kit_exits(px.proc, 0);
@@ -1130,8 +959,9 @@ no_tls(void **state)
 	kit_untouched(tl);
 	(void)close(p.c);
 	settles();
-	if (said("TLS") < (int)(2 * KIT_COUNT(cases)))
-		kit_fail("%d lines say what was wrong", said("TLS"));
+	if (kit_said(px.proc, "TLS") < (int)(2 * KIT_COUNT(cases)))
+		kit_fail("%d lines say what was wrong", kit_said(px.proc,
+		    "TLS"));
 }
 
 /* Undecided, and with a server that speaks first. */
@@ -1266,16 +1096,16 @@ faulty_reload(const int *c, const char *fault, const char *says,
     unsigned nobody)
 {
 	const char *path = kit_path("users");
-	int before = said(path);
+	int before = kit_said(px.proc, path);
 
 	kit_note("fault: %s", says);
 	(void)unlink(path);
 	if (fault != NULL)
 		(void)kit_file("users", 0600, fault);
-	send_signal(px.proc->pid, SIGHUP);
+	kit_signal(px.proc->pid, SIGHUP);
 	kit_err_wait(px.proc, kit_str("httptun: %s: %s", path, says));
 	rests();
-	assert_int_equal(said(path), before + 1);
+	assert_int_equal(kit_said(px.proc, path), before + 1);
 	all_know(c, CREW, "new:word", "other:word", nobody);
 }
 
@@ -1288,7 +1118,7 @@ unknown_client(const pid_t *w, int which)
 	only(w, CREW, which);
 	c = ask(kit_request_to(tport));
 	(void)kit_reply(c, 407);
-	go_on();
+	kit_go_on();
 	return c;
 }
 
@@ -1311,10 +1141,10 @@ credentials_again(void **state)
 	    auth("user0:pass0")));
 	p.t = kit_accept(tl);
 	kit_expect(p.c, KIT_OK);
-	go_on();
+	kit_go_on();
 
 	(void)kit_file("users", 0600, "# changed\nnew:word\n");
-	send_signal(px.proc->pid, SIGHUP);
+	kit_signal(px.proc->pid, SIGHUP);
 	for (i = 0; i < CREW; i++)
 		becomes_authorized(c[i], "new:word", nobody);
 	all_know(c, CREW, "new:word", "user999:pass6993", nobody);
@@ -1327,7 +1157,7 @@ credentials_again(void **state)
 	kit_carries(p);
 
 	/* who comes later knows what the others know */
-	send_signal(w[3], SIGKILL);
+	kit_signal(w[3], SIGKILL);
 	kit_gone(w[3]);
 	kit_ends(c[3]);
 	(void)wait_workers(w, CREW);
@@ -1336,7 +1166,7 @@ credentials_again(void **state)
 		all_know(&c[3], 1, "new:word", "other:word", nobody);
 	}
 	(void)kit_file("users", 0600, "last:one\n");
-	send_signal(px.proc->pid, SIGHUP);
+	kit_signal(px.proc->pid, SIGHUP);
 	becomes_authorized(c[3], "last:one", nobody);
 	kit_farewell(p);
 }
@@ -1475,7 +1305,7 @@ helper_is_replaced(void **state)
 		wait_family(n * (int)KIT_COUNT(c));
 		i = kit_family(px.proc->pid, all, (int)KIT_COUNT(all));
 		helper = wait_workers(&w, 1);
-		send_signal(helper, SIGKILL);
+		kit_signal(helper, SIGKILL);
 		kit_gone(helper);
 		reaches(ask(kit_request(kit_str("one.test:%u", tport), "")),
 	    -1);
@@ -1823,12 +1653,12 @@ kill_a_worker(void)
 	pid_t w[128], helper, most;
 	int n, i, socks, dead;
 
-	n = workers(w, (int)KIT_COUNT(w), &helper);
+	n = kit_workers(&px, w, (int)KIT_COUNT(w), &helper);
 	for (i = 1, most = w[0]; i < n; i++)
-		if (holds(w[i], NULL) > holds(most, NULL))
+		if (kit_holds(w[i], NULL) > kit_holds(most, NULL))
 			most = w[i];
-	socks = holds(most, NULL);
-	send_signal(most, SIGKILL);
+	socks = kit_holds(most, NULL);
+	kit_signal(most, SIGKILL);
 	kit_gone(most);
 	dead = tuns_echo();
 	print_message("%d tunnels went with one of %d workers\n", dead, n);
@@ -1905,7 +1735,7 @@ thousands_of_tunnels(void **state)
 	many_and_their_worker();
 	free(tuns);
 	free(tun_pfd);
-	send_signal(pid, SIGKILL);
+	kit_signal(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
@@ -1966,9 +1796,9 @@ crowd_settles(struct kit_pair *p)
 static void
 full_is_said_once(void)
 {
-	int logged = said("httptun: 20");
+	int logged = kit_said(px.proc, "httptun: 20");
 
-	if (said("\n") > 1 + logged + 1)
+	if (kit_said(px.proc, "\n") > 1 + logged + 1)
 		kit_fail("it says more than once that it is full");
 }
 
@@ -2078,14 +1908,14 @@ four_workers(void **state)
 	serve("-j", "4", LOCAL);
 	helper = wait_workers(w, CREW);
 	assert_int_equal(px.idle.procs, 1 + CREW + 1);
-	assert_int_equal(holds(helper, listening_socket()), 0);
+	assert_int_equal(kit_holds(helper, kit_proxy_socket(&px)), 0);
 	for (i = 0; i < CREW; i++) {
 		p[i] = tunnel_in(w, CREW, i);
 	}
 	for (i = 0; i < CREW; i++)
 		kit_carries(p[i]);
 	/* one takes only its own with it */
-	send_signal(w[2], SIGKILL);
+	kit_signal(w[2], SIGKILL);
 	kit_expect_reset(p[2].c);
 	kit_expect_reset(p[2].t);
 	(void)close(p[2].c);
@@ -2111,8 +1941,8 @@ everybody_dies(void **state)
 		helper = wait_workers(w, CREW);
 		p = tunnel();
 		for (i = 0; i < CREW; i++)
-			send_signal(w[i], SIGKILL);
-		send_signal(helper, SIGKILL);
+			kit_signal(w[i], SIGKILL);
+		kit_signal(helper, SIGKILL);
 		kit_until_reset(p.c);
 		kit_until_reset(p.t);
 		(void)close(p.c);
@@ -2399,12 +2229,12 @@ a_write_each(void **state)
 	(void)wait_workers(w, CREW);
 	for (i = 0; i < LINES; i++) {
 		if (i % (LINES / CREW) == 0) {
-			go_on();
+			kit_go_on();
 			only(w, CREW, i / (LINES / CREW));
 		}
 		p[i] = tunnel();
 	}
-	go_on();
+	kit_go_on();
 	for (i = 0; i < LINES; i++)
 		kit_reset(i % 2 ? p[i].c : p[i].t);
 	for (i = 0; i < LINES; i++) {
@@ -2463,10 +2293,10 @@ totals(void **state)
 	kit_puts(p[0].c, "12345");
 	kit_expect(p[0].t, "12345");
 	rests();
-	send_signal(px.proc->pid, SIGUSR1);
+	kit_signal(px.proc->pid, SIGUSR1);
 	kit_err_wait(px.proc, "httptun: totals: ");
 	rests();
-	assert_int_equal(said("totals"), 1);
+	assert_int_equal(kit_said(px.proc, "totals"), 1);
 	line = strstr(kit_err(px.proc), "httptun: totals: ");
 	if (strchr(line, '\n') != line + strlen(line) - 1)
 		kit_fail("not one line: <<%s>>", line);
@@ -2477,8 +2307,8 @@ totals(void **state)
 	has_number(line, (CREW + 7) * 13);	/* bytes down */
 	for (i = 0; i < CREW; i++)
 		kit_farewell(p[i]);
-	send_signal(px.proc->pid, SIGUSR1);
-	send_signal(px.proc->pid, SIGUSR1);
+	kit_signal(px.proc->pid, SIGUSR1);
+	kit_signal(px.proc->pid, SIGUSR1);
 	rests();
 	serves();
 }
@@ -2504,7 +2334,7 @@ ends_by(const struct kit_opt *opt, int sig, int group)
 	rests();
 	n = kit_processes(px.proc->pid, all, (int)KIT_COUNT(all));
 	start = kit_now();
-	send_signal(group ? -px.proc->pid : px.proc->pid, sig);
+	kit_signal(group ? -px.proc->pid : px.proc->pid, sig);
 	kit_exits(px.proc, -sig);
 	for (i = 0; i < n; i++)
 		kit_gone(all[i]);
@@ -2571,7 +2401,7 @@ drains(void **state)
 	mute = client();
 	rests();
 	n = kit_processes(px.proc->pid, all, (int)KIT_COUNT(all));
-	send_signal(px.proc->pid, SIGQUIT);
+	kit_signal(px.proc->pid, SIGQUIT);
 	stops_listening();
 	kit_poll(waiting, POLLIN, "the end");
 	kit_ends(mute);
@@ -2597,14 +2427,14 @@ drains_or_ends(void **state)
 
 	(void)state;
 	serve(LOCAL);
-	send_signal(px.proc->pid, SIGQUIT);
+	kit_signal(px.proc->pid, SIGQUIT);
 	kit_exits(px.proc, 0);
 	serve(LOCAL);
 	p = tunnel();
-	send_signal(px.proc->pid, SIGQUIT);
+	kit_signal(px.proc->pid, SIGQUIT);
 	stops_listening();
 	kit_carries(p);
-	send_signal(px.proc->pid, SIGTERM);
+	kit_signal(px.proc->pid, SIGTERM);
 	kit_exits(px.proc, -SIGTERM);
 	kit_ends(p.c);
 	kit_ends(p.t);
@@ -2864,7 +2694,7 @@ socket_activation(void **state)
 	settles();
 	kit_err_is(px.proc, kit_str("httptun: listening on 127.0.0.1 %u\n"
 	    "httptun: listening on 127.0.0.1 %u\n", port, other));
-	send_signal(px.proc->pid, SIGQUIT);
+	kit_signal(px.proc->pid, SIGQUIT);
 	kit_exits(px.proc, 0);
 
 	/* and only one of them */
@@ -2995,10 +2825,8 @@ main(void)
 		TEST(rule_in_the_log),
 		TEST(faulty_rules),
 		TEST(open_proxies),
-		cmocka_unit_test_setup_teardown(from_elsewhere, kit_setup,
-		    teardown_network),
-		cmocka_unit_test_setup_teardown(from_elsewhere_by_inetd,
-		    kit_setup, teardown_network),
+		TEST(from_elsewhere),
+		TEST(from_elsewhere_by_inetd),
 		TEST(tls_at_every_cut),
 		TEST(tls_of_all_versions),
 		TEST(no_tls),

@@ -48,12 +48,8 @@
 #define PEAK		8192	/* KiB that the program may ever take */
 #define SLACK		64	/* KiB by which the allocator may err */
 #define FRAME_MAX	(64 * MB)		/* that it takes */
-#define FRAME_SENT	65536			/* that it sends at most */
-
-/* RFC 6455, 1.3 */
-#define KEY		"dGhlIHNhbXBsZSBub25jZQ=="
-#define ACCEPT		"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-#define GUID		"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+#define KEY		KIT_WS_KEY
+#define ACCEPT		KIT_WS_ACCEPT
 
 /* who will ask on it: the client, the server; NULL stands for no protocol */
 #define ASKS		"connect.httptun"
@@ -67,121 +63,27 @@ static unsigned		tport;
 
 /* ---- frames (RFC 6455, 5) ------------------------------------------------ */
 
-/* byte 0 of a frame: FIN, RSV1-3, the opcode */
+/* of the kit's names those that are often used, in tables above all */
 enum {
-	CONT = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10,
-	FIN = 0x80, RSV1 = 0x40, RSV2 = 0x20, RSV3 = 0x10
+	CONT = KIT_WS_CONT, TEXT = KIT_WS_TEXT, BINARY = KIT_WS_BINARY,
+	CLOSE = KIT_WS_CLOSE, PING = KIT_WS_PING, PONG = KIT_WS_PONG,
+	FIN = KIT_WS_FIN, RSV1 = KIT_WS_RSV1, RSV2 = KIT_WS_RSV2,
+	RSV3 = KIT_WS_RSV3
 };
 
-/* how a length is written */
-enum ws_form { SHORTEST, FORM7, FORM16, FORM64 };
+#define SHORTEST	KIT_WS_SHORTEST
+#define FORM16		KIT_WS_16
+#define FORM64		KIT_WS_64
 
-/* a WebSocket, and which of its sides the test is: clients mask */
-struct ws {
-	int		 fd;
-	int		 client;
-	int		 binary;	/* a message that comes is not over */
-	uint64_t	 left;		/* of the data frame being read */
-	unsigned char	 key[4];
-	unsigned	 at;		/* in the key */
-	char		 pong[126];	/* the last one that came; "": none */
-};
-
-struct ws_frame {
-	unsigned	 op;
-	int		 fin;
-	uint64_t	 len;
-	unsigned char	 key[4];
-	unsigned char	 data[FRAME_SENT + 1];	/* a string */
-};
-
-/* Masking is its own inverse (5.3). */
+/* 0: a Close without a code; the other side must be there. */
 static void
-ws_mask(unsigned char *p, size_t n, const unsigned char key[4], unsigned *at)
-{
-	size_t i;
-
-	for (i = 0; i < n; i++)
-		p[i] ^= key[(*at)++ & 3];
-}
-
-/* Writes a frame's head with this length, and the key when it masks; its
- * length. */
-static size_t
-ws_make_head(unsigned char *h, int masks, unsigned b0, enum ws_form form,
-    uint64_t len, unsigned char key[4])
-{
-	static uint32_t x = 2463534242U;
-	size_t n = 2, width;
-	int i;
-
-	if (form == SHORTEST)
-		form = len < 126 ? FORM7 : len < 65536 ? FORM16 : FORM64;
-	width = form == FORM7 ? 0 : form == FORM16 ? 2 : 8;
-	h[0] = (unsigned char)b0;
-	h[1] = (unsigned char)(form == FORM7 ? len : form == FORM16 ? 126 :
-	    127);
-	while (width > 0)
-		h[n++] = (unsigned char)(len >> 8 * --width);
-	if (!masks) {
-		memset(key, 0, 4);
-		return n;
-	}
-	h[1] |= 0x80;
-	x ^= x << 13;
-	x ^= x >> 17;
-	x ^= x << 5;
-	for (i = 0; i < 4; i++)
-		key[i] = h[n++] = (unsigned char)(x >> 8 * i);
-	return n;
-}
-
-/* A whole frame; its length. */
-static size_t
-ws_make(unsigned char *dst, int masks, unsigned b0, enum ws_form form,
-    const void *data, size_t len)
-{
-	unsigned char key[4];
-	unsigned at = 0;
-	size_t n = ws_make_head(dst, masks, b0, form, len, key);
-
-	memcpy(dst + n, data, len);
-	if (masks)
-		ws_mask(dst + n, len, key, &at);
-	return n + len;
-}
-
-static void
-ws_send(const struct ws *w, unsigned b0, const void *data, size_t len)
-{
-	static unsigned char buf[FRAME_SENT + 14];
-
-	assert_true(len <= FRAME_SENT);
-	kit_send(w->fd, buf, ws_make(buf, w->client, b0, SHORTEST, data,
-	    len));
-}
-
-static void
-ws_say(const struct ws *w, unsigned b0, const char *text)
-{
-	ws_send(w, b0, text, strlen(text));
-}
-
-static void
-ws_end(const struct ws *w)
-{
-	ws_say(w, FIN | TEXT, "end");
-}
-
-/* 0: a Close without a code */
-static void
-ws_close(const struct ws *w, int code)
+ws_close(const struct kit_ws *w, int code)
 {
 	unsigned char data[2] = {
 		(unsigned char)(code >> 8), (unsigned char)code
 	};
 
-	ws_send(w, FIN | CLOSE, data, code == 0 ? 0 : 2);
+	kit_ws_send(w, FIN | CLOSE, data, code == 0 ? 0 : 2);
 }
 
 /* Frames that are to leave together. */
@@ -194,125 +96,40 @@ static void
 ws_add(struct ws_wire *o, int masks, unsigned b0, const char *text)
 {
 	assert_true(o->n + strlen(text) + 14 <= sizeof(o->b));
-	o->n += ws_make(o->b + o->n, masks, b0, SHORTEST, text,
+	o->n += kit_ws_make(o->b + o->n, masks, b0, SHORTEST, text,
 	    strlen(text));
 }
 
-/* What each frame's head must be like, whoever sent it. */
-static void
-judge_head(const unsigned char *h, struct ws_frame *f, int from_client)
-{
-	f->fin = h[0] >> 7;
-	f->op = h[0] & 15;
-	if ((h[0] & (RSV1 | RSV2 | RSV3)) != 0)
-		kit_fail("a frame with reserved bits: 0x%02x", h[0]);
-	if (h[1] >> 7 != from_client)
-		kit_fail("a %s's frame is %smasked", from_client ? "client" :
-		    "server", from_client ? "not " : "");
-	if ((f->op > BINARY && f->op < CLOSE) || f->op > PONG)
-		kit_fail("a frame of opcode %u", f->op);
-	if (f->op >= CLOSE && (!f->fin || (h[1] & 127) > 125))
-		kit_fail("a control frame 0x%02x 0x%02x", h[0], h[1]);
-}
-
-/* How many bytes of length and key follow the two that come first. */
-static size_t
-more_head(const unsigned char *h)
-{
-	unsigned len = h[1] & 127;
-
-	return (len == 126 ? 2U : len == 127 ? 8U : 0U) + (h[1] >> 7 ? 4U : 0U);
-}
-
-/* The rest of a frame's head. */
-static void
-judge_length(const unsigned char *h, struct ws_frame *f)
-{
-	unsigned form = h[1] & 127;
-	size_t width = form == 126 ? 2 : form == 127 ? 8 : 0, i;
-
-	f->len = width > 0 ? 0 : form;
-	for (i = 0; i < width; i++)
-		f->len = f->len << 8 | h[2 + i];
-	if ((width == 2 && f->len < 126) || (width == 8 && f->len < 65536))
-		kit_fail("a length of %ju in %zu bytes", (uintmax_t)f->len,
-		    width);
-	if (f->len > FRAME_SENT)
-		kit_fail("a frame of %ju bytes", (uintmax_t)f->len);
-	memset(f->key, 0, sizeof(f->key));
-	if (h[1] >> 7)
-		memcpy(f->key, h + 2 + width, 4);
-}
-
-/* A message ends before the next one begins; control frames may come within
- * it. */
-static void
-judge_order(struct ws *w, const struct ws_frame *f)
-{
-	if (f->op >= CLOSE)
-		return;
-	if ((f->op == CONT) != w->binary)
-		kit_fail("a frame of opcode %u %s a message", f->op,
-		    w->binary ? "within" : "without");
-	w->binary = !f->fin;
-}
-
-/* Reads the next frame's head. */
-static void
-read_head(struct ws *w, struct ws_frame *f)
-{
-	unsigned char h[14];
-
-	assert_true(w->left == 0);
-	kit_recv(w->fd, h, 2);
-	judge_head(h, f, !w->client);
-	kit_recv(w->fd, h + 2, more_head(h));
-	judge_length(h, f);
-	judge_order(w, f);
-}
-
-static void
-read_payload(struct ws *w, struct ws_frame *f)
-{
-	unsigned at = 0;
-
-	kit_recv(w->fd, f->data, (size_t)f->len);
-	ws_mask(f->data, (size_t)f->len, f->key, &at);
-	f->data[f->len] = '\0';
-	if (f->op == PONG)
-		memcpy(w->pong, f->data, (size_t)f->len + 1);	/* <= 125 */
-}
-
 /* The next frame that is no Pong, which may come at any time; whole. */
-static const struct ws_frame *
-ws_next(struct ws *w)
+static const struct kit_ws_frame *
+ws_next(struct kit_ws *w)
 {
-	static struct ws_frame f;
+	static struct kit_ws_frame f;
 
 	do {
-		read_head(w, &f);
-		read_payload(w, &f);
+		kit_ws_read_head(w, &f);
+		kit_ws_read_data(w, &f);
 	} while (f.op == PONG);
 	return &f;
 }
 
 /* Exactly n bytes of the stream that the binary messages are. */
 static void
-ws_recv(struct ws *w, void *buf, size_t n)
+ws_recv(struct kit_ws *w, void *buf, size_t n)
 {
-	static struct ws_frame f;
+	static struct kit_ws_frame f;
 	unsigned char *p = buf;
 	size_t some;
 
 	while (n > 0) {
 		while (w->left == 0) {
-			read_head(w, &f);
+			kit_ws_read_head(w, &f);
 			if (f.op == PONG) {
-				read_payload(w, &f);
+				kit_ws_read_data(w, &f);
 				continue;
 			}
 			if (f.op >= CLOSE || f.op == TEXT)
-				read_payload(w, &f);
+				kit_ws_read_data(w, &f);
 			if (f.op >= CLOSE || f.op == TEXT)
 				kit_fail("opcode %u with %ju bytes <<%s>> and "
 				    "no data", f.op, (uintmax_t)f.len, f.data);
@@ -322,7 +139,7 @@ ws_recv(struct ws *w, void *buf, size_t n)
 		}
 		some = w->left < n ? (size_t)w->left : n;
 		kit_recv(w->fd, p, some);
-		ws_mask(p, some, w->key, &w->at);
+		kit_ws_mask(p, some, w->key, &w->at);
 		p += some;
 		n -= some;
 		w->left -= some;
@@ -331,7 +148,7 @@ ws_recv(struct ws *w, void *buf, size_t n)
 
 /* Exactly these bytes come next, as binary messages. */
 static void
-ws_expect(struct ws *w, const char *s)
+ws_expect(struct kit_ws *w, const char *s)
 {
 	size_t len = strlen(s);
 	char buf[4096];
@@ -346,7 +163,7 @@ ws_expect(struct ws *w, const char *s)
 
 /* A message's head, with its empty line. */
 static size_t
-ws_head(struct ws *w, char *buf, size_t size)
+ws_head(struct kit_ws *w, char *buf, size_t size)
 {
 	size_t n = 0;
 
@@ -361,7 +178,7 @@ ws_head(struct ws *w, char *buf, size_t size)
 
 /* A whole reply of this status. */
 static const char *
-ws_reply(struct ws *w, int status)
+ws_reply(struct kit_ws *w, int status)
 {
 	char buf[4096];
 	size_t n = ws_head(w, buf, sizeof(buf) / 2), len;
@@ -377,15 +194,15 @@ ws_reply(struct ws *w, int status)
 
 /* A Pong with this payload has come, or comes next. */
 static void
-ws_expect_pong(struct ws *w, const char *payload)
+ws_expect_pong(struct kit_ws *w, const char *payload)
 {
-	static struct ws_frame f;
+	static struct kit_ws_frame f;
 
 	if (w->pong[0] == '\0') {
-		read_head(w, &f);
+		kit_ws_read_head(w, &f);
 		if (f.op != PONG)
 			kit_fail("opcode %u and no Pong", f.op);
-		read_payload(w, &f);
+		kit_ws_read_data(w, &f);
 	}
 	if (strcmp(w->pong, payload) != 0)
 		kit_fail("the Pong is <<%s>> and not <<%s>>", w->pong,
@@ -394,9 +211,9 @@ ws_expect_pong(struct ws *w, const char *payload)
 }
 
 static void
-ws_expect_end(struct ws *w)
+ws_expect_end(struct kit_ws *w)
 {
-	const struct ws_frame *f;
+	const struct kit_ws_frame *f;
 
 	kit_note("wait for end on %d", w->fd);
 	f = ws_next(w);
@@ -426,7 +243,7 @@ reason_is_text(const unsigned char *s, uint64_t n)
 
 /* The Close's code; 0: it has none. */
 static int
-close_code(const struct ws_frame *f)
+close_code(const struct kit_ws_frame *f)
 {
 	if (f->op != CLOSE)
 		kit_fail("opcode %u with <<%s>> and no Close", f->op, f->data);
@@ -440,7 +257,7 @@ close_code(const struct ws_frame *f)
 
 /* A Close with this code comes next. */
 static void
-ws_expect_close(struct ws *w, int code)
+ws_expect_close(struct kit_ws *w, int code)
 {
 	int got;
 
@@ -452,9 +269,9 @@ ws_expect_close(struct ws *w, int code)
 
 /* Whatever data come before it. */
 static void
-ws_until_close(struct ws *w, int code)
+ws_until_close(struct kit_ws *w, int code)
 {
-	const struct ws_frame *f;
+	const struct kit_ws_frame *f;
 
 	kit_note("wait for Close %d at last on %d", code, w->fd);
 	while (w->left > 0) {
@@ -471,14 +288,9 @@ ws_until_close(struct ws *w, int code)
 
 /* Our Close, where the other side may be gone already; then its end. */
 static void
-ws_part(const struct ws *w, int code)
+ws_part(const struct kit_ws *w, int code)
 {
-	unsigned char buf[16], data[2] = {
-		(unsigned char)(code >> 8), (unsigned char)code
-	};
-	size_t n = ws_make(buf, w->client, FIN | CLOSE, SHORTEST, data, 2);
-
-	(void)send(w->fd, buf, n, MSG_NOSIGNAL);
+	kit_ws_close(w, code);
 	(void)kit_until_end(w->fd);
 	(void)close(w->fd);
 }
@@ -486,148 +298,21 @@ ws_part(const struct ws *w, int code)
 
 /* ---- handshakes (RFC 6455, 4) -------------------------------------------- */
 
-static uint32_t
-rotate(uint32_t x, int n)
-{
-	return x << n | x >> (32 - n);
-}
-
-/* One block of SHA-1 (RFC 3174, 6.1). */
-static void
-sha1_block(uint32_t h[5], const unsigned char *p)
-{
-	static const uint32_t k[] = {
-		0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6
-	};
-	uint32_t w[80], v[5], f;
-	int t;
-
-	for (t = 0; t < 16; t++)
-		w[t] = (uint32_t)p[4 * t] << 24 | (uint32_t)p[4 * t + 1] << 16 |
-		    (uint32_t)p[4 * t + 2] << 8 | p[4 * t + 3];
-	for (; t < 80; t++)
-		w[t] = rotate(w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16], 1);
-	memcpy(v, h, sizeof(v));
-	for (t = 0; t < 80; t++) {
-		f = t < 20 ? (v[1] & v[2]) | (~v[1] & v[3]) :
-		    t < 40 || t >= 60 ? v[1] ^ v[2] ^ v[3] :
-		    (v[1] & v[2]) | (v[1] & v[3]) | (v[2] & v[3]);
-		f += rotate(v[0], 5) + v[4] + w[t] + k[t / 20];
-		v[4] = v[3];
-		v[3] = v[2];
-		v[2] = rotate(v[1], 30);
-		v[1] = v[0];
-		v[0] = f;
-	}
-	for (t = 0; t < 5; t++)
-		h[t] += v[t];
-}
-
-/* The Sec-WebSocket-Accept for a key (4.2.2): Base64 of a SHA-1. */
-static const char *
-ws_accept_for(const char *key)
-{
-	static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	    "abcdefghijklmnopqrstuvwxyz0123456789+/";
-	uint32_t h[5] = {
-		0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0
-	};
-	unsigned char block[128] = { 0 }, d[21] = { 0 };
-	char out[29];
-	size_t len = strlen(key) + sizeof(GUID) - 1, i;
-	unsigned v;
-
-	assert_true(len < 64 && len >= 56);	/* two blocks */
-	(void)sprintf((char *)block, "%s" GUID, key);
-	block[len] = 0x80;
-	block[126] = (unsigned char)(len * 8 >> 8);
-	block[127] = (unsigned char)(len * 8);
-	sha1_block(h, block);
-	sha1_block(h, block + 64);
-	for (i = 0; i < 20; i++)
-		d[i] = (unsigned char)(h[i / 4] >> (24 - 8 * (i % 4)));
-	for (i = 0; i < 28; i++) {
-		v = (unsigned)d[i / 4 * 3] << 16 | (unsigned)d[i / 4 * 3 + 1]
-		    << 8 | d[i / 4 * 3 + 2];
-		out[i] = set[v >> (18 - 6 * (i % 4)) & 63];
-	}
-	return kit_str("%.27s=", out);
-}
-
-/* A field's value has this among its comma-separated ones. */
-static int
-lists(const char *value, const char *token)
-{
-	size_t len = strlen(token);
-
-	while (value != NULL) {
-		value += strspn(value, ", \t");
-		if (strncasecmp(value, token, len) == 0 &&
-		    strchr(", \t", value[len]) != NULL)
-			return 1;
-		value = strchr(value, ',');
-	}
-	return 0;
-}
-
-/* The head has one such field with this value; NULL: none. */
-static void
-has_field(const char *head, const char *name, const char *value)
-{
-	const char *v = kit_one_field(head, name);
-
-	if ((v == NULL) != (value == NULL) ||
-	    (v != NULL && strcmp(v, value) != 0))
-		kit_fail("%s is %s and not %s: <<%s>>", name, v != NULL ? v :
-		    "missing", value != NULL ? value : "missing", head);
-}
-
-/* A client's request with these fields, or what stands for them. */
-static const char *
-ws_request(const char *fields)
-{
-	return kit_str("GET / HTTP/1.1\r\nHost: here\r\n"
-	    "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-	    "Sec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n"
-	    "%s\r\n", fields);
-}
-
-/* The server has taken a handshake with the RFC's key. */
-static void
-ws_upgraded(int fd, const char *protocol)
-{
-	char head[4096];
-	const char *v;
-
-	(void)kit_head(fd, head, sizeof(head));
-	if (strncmp(head, "HTTP/1.1 101 ", 13) != 0)
-		kit_fail("<<%s>> and no 101", head);
-	v = kit_must_have(head, "Upgrade", "");
-	if (strcasecmp(v, "websocket") != 0 ||
-	    !lists(kit_one_field(head, "Connection"), "upgrade"))
-		kit_fail("it upgrades to %s: <<%s>>", v, head);
-	has_field(head, "Sec-WebSocket-Accept", ACCEPT);
-	has_field(head, "Sec-WebSocket-Protocol", protocol);
-	has_field(head, "Sec-WebSocket-Extensions", NULL);
-	has_field(head, "Content-Length", NULL);
-	has_field(head, "Transfer-Encoding", NULL);
-}
-
 /* An open WebSocket on this connection. */
-static struct ws
+static struct kit_ws
 ws_client_on(int fd, const char *protocol)
 {
-	struct ws w = { .client = 1 };
+	struct kit_ws w = { .client = 1 };
 
 	w.fd = fd;
-	kit_puts(fd, ws_request(protocol == NULL ? "" :
+	kit_puts(fd, kit_ws_request(protocol == NULL ? "" :
 	    kit_str("Sec-WebSocket-Protocol: %s\r\n", protocol)));
-	ws_upgraded(fd, protocol);
+	kit_ws_upgraded(fd, protocol);
 	return w;
 }
 
 /* One to the proxy under test. */
-static struct ws
+static struct kit_ws
 ws_client(const char *protocol)
 {
 	return ws_client_on(kit_client(&px), protocol);
@@ -635,7 +320,7 @@ ws_client(const char *protocol)
 
 /* Both have said all there is, and the server has sent its Close. */
 static void
-ws_bye(struct ws *w)
+ws_bye(struct kit_ws *w)
 {
 	ws_expect_close(w, 1000);
 	ws_close(w, 1000);
@@ -649,7 +334,7 @@ ws_bye(struct ws *w)
 
 /* As kit_stream, but where a WebSocket is given its messages carry it. */
 struct stream {
-	struct ws	*w;		/* NULL: fd's bytes as they are */
+	struct kit_ws	*w;		/* NULL: fd's bytes as they are */
 	int		 fd;
 	enum kit_dir	 dir;		/* as the test sees it */
 	uint64_t	 bytes;
@@ -666,7 +351,7 @@ struct stream {
 	unsigned	 pongs;		/* IN: how many have come */
 	long		 number;	/* of the last Ping or Pong */
 
-	struct ws_frame	 f;		/* the frame that is under way */
+	struct kit_ws_frame	 f;	/* the frame that is under way */
 	uint64_t	 left;		/* of its payload */
 	unsigned	 at;		/* in its key */
 	unsigned char	 head[14];	/* IN: what there is of the next one */
@@ -678,7 +363,8 @@ struct stream {
 
 /* One of the next eight; older ones are over. */
 static struct stream *
-stream(struct ws *w, int fd, enum kit_dir dir, uint64_t bytes, unsigned seed)
+stream(struct kit_ws *w, int fd, enum kit_dir dir, uint64_t bytes,
+    unsigned seed)
 {
 	static struct stream pool[8];
 	static size_t n;
@@ -705,7 +391,7 @@ begin_frame(struct stream *s)
 
 	if (left == 0) {
 		if (s->end && s->w != NULL)
-			s->len = ws_make(s->buf, s->w->client, FIN | TEXT,
+			s->len = kit_ws_make(s->buf, s->w->client, FIN | TEXT,
 			    SHORTEST, "end", 3);
 		s->ended = 1;
 		return;
@@ -715,10 +401,10 @@ begin_frame(struct stream *s)
 		b0 |= FIN;
 	s->at = 0;
 	if (s->pings)
-		s->len = ws_make(s->buf, s->w->client, FIN | PING, SHORTEST,
+		s->len = kit_ws_make(s->buf, s->w->client, FIN | PING, SHORTEST,
 		    number, (size_t)sprintf(number, "%ld", ++s->number));
 	if (s->w != NULL)
-		s->len += ws_make_head(s->buf + s->len, s->w->client, b0,
+		s->len += kit_ws_make_head(s->buf + s->len, s->w->client, b0,
 		    SHORTEST, s->left, s->f.key);
 }
 
@@ -735,7 +421,7 @@ fill(struct stream *s)
 		n = (size_t)s->left;
 	kit_fill(s->buf + s->len, n, s->seed, s->done);
 	if (s->w != NULL && s->w->client)
-		ws_mask(s->buf + s->len, n, s->f.key, &s->at);
+		kit_ws_mask(s->buf + s->len, n, s->f.key, &s->at);
 	s->len += n;
 	s->left -= n;
 	s->done += n;
@@ -785,12 +471,8 @@ static size_t
 take_head(struct stream *s, const unsigned char *p)
 {
 	s->head[s->nhead++] = *p;
-	if (s->nhead == 2)
-		judge_head(s->head, &s->f, !s->w->client);
-	if (s->nhead < 2 || s->nhead < 2 + more_head(s->head))
+	if (kit_ws_judge(s->w, s->head, s->nhead, &s->f) > 0)
 		return 1;
-	judge_length(s->head, &s->f);
-	judge_order(s->w, &s->f);
 	s->nhead = 0;
 	s->left = s->f.len;
 	s->at = 0;
@@ -806,7 +488,7 @@ take_payload(struct stream *s, unsigned char *p, size_t n)
 {
 	if (n > s->left)
 		n = (size_t)s->left;
-	ws_mask(p, n, s->f.key, &s->at);
+	kit_ws_mask(p, n, s->f.key, &s->at);
 	if (s->in_control)
 		memcpy(s->f.data + (s->f.len - s->left), p, n);
 	else {
@@ -825,7 +507,7 @@ take_payload(struct stream *s, unsigned char *p, size_t n)
 /* As much as the stream may still have: of a WebSocket nothing behind it is
  * read. */
 static size_t
-wanted(const struct stream *s, size_t size)
+wanted(struct stream *s, size_t size)
 {
 	uint64_t want;
 
@@ -833,10 +515,8 @@ wanted(const struct stream *s, size_t size)
 		want = s->bytes - s->done + 1;
 	else if (s->left > 0)
 		want = s->left;
-	else if (s->nhead < 2)
-		want = 2 - s->nhead;
 	else
-		want = 2 + more_head(s->head) - s->nhead;
+		want = kit_ws_judge(s->w, s->head, s->nhead, &s->f);
 	return want < size ? (size_t)want : size;
 }
 
@@ -978,18 +658,18 @@ rests(void)
 
 /* A tunnel: the client's WebSocket and the target's end. */
 struct pair {
-	struct ws	 c;
+	struct kit_ws	 c;
 	int		 t;
 };
 
 /* One that is asked for on this WebSocket. */
 static struct pair
-tunnel_on(struct ws w)
+tunnel_on(struct kit_ws w)
 {
 	struct pair p;
 
 	p.c = w;
-	ws_say(&p.c, FIN | BINARY, kit_request_to(tport));
+	kit_ws_puts(&p.c, kit_request_to(tport));
 	p.t = kit_accept(tl);
 	ws_expect(&p.c, KIT_OK);
 	return p;
@@ -1004,7 +684,7 @@ tunnel(const char *protocol)
 static void
 carries(struct pair *p)
 {
-	ws_say(&p->c, FIN | BINARY, "to the target");
+	kit_ws_puts(&p->c, "to the target");
 	kit_expect(p->t, "to the target");
 	kit_puts(p->t, "to the client");
 	ws_expect(&p->c, "to the client");
@@ -1015,7 +695,7 @@ static void
 farewell(struct pair p)
 {
 	carries(&p);
-	ws_end(&p.c);
+	kit_ws_end(&p.c);
 	kit_eof(p.t);
 	kit_half_close(p.t);
 	ws_expect_end(&p.c);
@@ -1038,11 +718,11 @@ farewell_plain(struct pair p)
 static void
 is_upgraded(const char *request)
 {
-	struct ws w = { .client = 1 };
+	struct kit_ws w = { .client = 1 };
 
 	kit_note("handshake <<%s>>", request);
 	w.fd = kit_ask(&px, request);
-	ws_upgraded(w.fd, NULL);
+	kit_ws_upgraded(w.fd, NULL);
 	farewell_plain(tunnel_on(w));
 }
 
@@ -1100,17 +780,17 @@ accepts_of_keys(void **state)
 	int c;
 
 	(void)state;
-	assert_string_equal(ws_accept_for(KEY), ACCEPT);
+	assert_string_equal(kit_ws_accept(KEY), ACCEPT);
 	/* the other pair that everybody knows */
-	assert_string_equal(ws_accept_for("x3JJHMbDL1EzLkh9GBhXDw=="),
+	assert_string_equal(kit_ws_accept("x3JJHMbDL1EzLkh9GBhXDw=="),
 	    "HSmrc0sMlYUkAGmm5OPpG2HaGWk=");
 	serve(LOCAL);
 	for (i = 0; i < KIT_COUNT(keys); i++) {
 		c = kit_ask(&px, kit_str(GET("/") UPGRADE V13
 		    "Sec-WebSocket-Key: %s\r\n\r\n", keys[i]));
 		(void)kit_head(c, head, sizeof(head));
-		has_field(head, "Sec-WebSocket-Accept",
-		    ws_accept_for(keys[i]));
+		kit_field_is(head, "Sec-WebSocket-Accept",
+		    kit_ws_accept(keys[i]));
 		(void)close(c);
 	}
 	settles();
@@ -1143,15 +823,15 @@ protocols(void **state)
 		{ P("connect"), NULL },
 		{ "", NULL }
 	};
-	struct ws w = { .client = 1 };
+	struct kit_ws w = { .client = 1 };
 	size_t i;
 
 	(void)state;
 	serve(LOCAL);
 	for (i = 0; i < KIT_COUNT(cases); i++) {
 		kit_note("protocols <<%s>>", cases[i].fields);
-		w.fd = kit_ask(&px, ws_request(cases[i].fields));
-		ws_upgraded(w.fd, cases[i].echo);
+		w.fd = kit_ask(&px, kit_ws_request(cases[i].fields));
+		kit_ws_upgraded(w.fd, cases[i].echo);
 		if (cases[i].echo != NULL)
 			farewell(tunnel_on(w));
 		else
@@ -1253,7 +933,7 @@ handshakes_refused(void **state)
 	/* RFC 6455, 4.4 */
 	c = kit_ask(&px, GET("/") UPGRADE KEY_LINE
 	    "Sec-WebSocket-Version: 7\r\n\r\n");
-	has_field(kit_reply(c, 426), "Sec-WebSocket-Version", "13");
+	kit_field_is(kit_reply(c, 426), "Sec-WebSocket-Version", "13");
 	(void)close(c);
 	settles();
 }
@@ -1261,9 +941,9 @@ handshakes_refused(void **state)
 static void
 handshake_at_every_cut(void **state)
 {
-	const char *request = ws_request(P("chat, " ASKS));
+	const char *request = kit_ws_request(P("chat, " ASKS));
 	size_t cut, len = strlen(request);
-	struct ws w = { .client = 1 };
+	struct kit_ws w = { .client = 1 };
 
 	(void)state;
 	serve(LOCAL);
@@ -1272,7 +952,7 @@ handshake_at_every_cut(void **state)
 		kit_send(w.fd, request, cut);
 		rests();
 		kit_send(w.fd, request + cut, len - cut);
-		ws_upgraded(w.fd, ASKS);
+		kit_ws_upgraded(w.fd, ASKS);
 		farewell(tunnel_on(w));
 	}
 	settles();
@@ -1284,7 +964,7 @@ handshake_at_every_cut(void **state)
 static const char *
 with(const char *field, const char *userpass)
 {
-	return ws_request(kit_str(P(ASKS) "%s: %s\r\n", field,
+	return kit_ws_request(kit_str(P(ASKS) "%s: %s\r\n", field,
 	    kit_basic(userpass)));
 }
 
@@ -1300,36 +980,36 @@ unauthorized(int c, const char *request)
 	offer = kit_field(reply, "WWW-Authenticate");
 	if (offer == NULL || strstr(offer, "Basic realm=\"httptun\"") == NULL)
 		kit_fail("no challenge: <<%s>>", reply);
-	has_field(reply, "Proxy-Authenticate", NULL);
-	if (lists(kit_field(reply, "Connection"), "close"))
+	kit_field_is(reply, "Proxy-Authenticate", NULL);
+	if (kit_lists(kit_field(reply, "Connection"), "close"))
 		kit_fail("it closes: <<%s>>", reply);
 }
 
 static void
 credentials(void **state)
 {
-	struct ws w = { .client = 1 };
+	struct kit_ws w = { .client = 1 };
 	int c;
 
 	(void)state;
 	serve("-a", kit_file("users", 0600, "alice:secret\nbob:x\n"), LOCAL);
 	c = kit_client(&px);
-	unauthorized(c, ws_request(P(ASKS)));
+	unauthorized(c, kit_ws_request(P(ASKS)));
 	unauthorized(c, with("Authorization", "alice:wrong"));
 	unauthorized(c, with("Authorization", "carol:secret"));
 	unauthorized(c, with("Authorization", "alice:"));
 	/* whose field is another one */
 	unauthorized(c, with("Proxy-Authorization", "alice:secret"));
-	unauthorized(c, ws_request("Authorization: Bearer x\r\n"));
+	unauthorized(c, kit_ws_request("Authorization: Bearer x\r\n"));
 	/* in this order */
 	unauthorized(c, GET("/") UPGRADE "\r\n");
-	unauthorized(c, ws_request(P(ASKED)));
+	unauthorized(c, kit_ws_request(P(ASKED)));
 	w.fd = c;
 	kit_puts(c, with("Authorization", "alice:secret"));
-	ws_upgraded(c, ASKS);
+	kit_ws_upgraded(c, ASKS);
 	farewell(tunnel_on(w));
 
-	c = kit_ask(&px, ws_request("Origin: x\r\n"));
+	c = kit_ask(&px, kit_ws_request("Origin: x\r\n"));
 	(void)kit_refusal(c, 403, NULL, KIT_STAYS);
 	(void)close(c);
 	settles();
@@ -1339,18 +1019,18 @@ credentials(void **state)
 static void
 credentials_inside(void **state)
 {
-	struct ws w = { .client = 1 };
+	struct kit_ws w = { .client = 1 };
 	struct pair p;
 	int c;
 
 	(void)state;
 	serve("-a", kit_file("users", 0600, "bob:x\n"), LOCAL);
 	w.fd = kit_ask(&px, with("authorization", "bob:x"));
-	ws_upgraded(w.fd, ASKS);
-	ws_say(&w, FIN | BINARY, kit_request(kit_str("127.0.0.1:%u",
+	kit_ws_upgraded(w.fd, ASKS);
+	kit_ws_puts(&w, kit_request(kit_str("127.0.0.1:%u",
 	    kit_nobody(AF_INET)), ""));
 	(void)ws_reply(&w, 502);
-	ws_say(&w, FIN | BINARY, kit_request(kit_str("127.0.0.1:%u", tport),
+	kit_ws_puts(&w, kit_request(kit_str("127.0.0.1:%u", tport),
 	    kit_str("Proxy-Authorization: %s\r\n", kit_basic("bob:no"))));
 	p.t = kit_accept(tl);
 	ws_expect(&w, KIT_OK);
@@ -1479,22 +1159,22 @@ connect_refused(void **state)
 	serve("-t", "!127.0.0.2", LOCAL);
 	p.c = ws_client(ASKS);
 	for (i = 0; i < 3; i++) {
-		ws_say(&p.c, FIN | BINARY, kit_request("127.0.0.2:1", ""));
+		kit_ws_puts(&p.c, kit_request("127.0.0.2:1", ""));
 		reply = ws_reply(&p.c, 403);
 		(void)kit_must_have(reply, "Proxy-Status", "httptun; error=");
-		ws_say(&p.c, FIN | BINARY, kit_request(kit_str("127.0.0.1:%u",
+		kit_ws_puts(&p.c, kit_request(kit_str("127.0.0.1:%u",
 		    nobody), ""));
 		reply = ws_reply(&p.c, 502);
 		(void)kit_must_have(reply, "Proxy-Status",
 		    "httptun; error=connection_refused");
 	}
-	ws_say(&p.c, FIN | PING, "alive");
+	kit_ws_say(&p.c, FIN | PING, "alive");
 	ws_expect_pong(&p.c, "alive");
 	farewell(tunnel_on(p.c));
 
 	/* who wants no other says so */
 	p.c = ws_client(ASKS);
-	ws_say(&p.c, FIN | BINARY, kit_request("127.0.0.2:1", ""));
+	kit_ws_puts(&p.c, kit_request("127.0.0.2:1", ""));
 	(void)ws_reply(&p.c, 403);
 	ws_close(&p.c, 1000);
 	(void)close_code(ws_next(&p.c));
@@ -1508,7 +1188,7 @@ static void
 bytes_behind_a_refused_connect(void **state)
 {
 	const char *refused_one, *good;
-	struct ws w;
+	struct kit_ws w;
 	int i;
 
 	(void)state;
@@ -1551,7 +1231,7 @@ junk_inside(void **state)
 		{ "CONNECT / HTTP/1.1\r\nHost: x\r\n\r\n", 400 },
 		{ "CONNECT 127.0.0.1:1 HTTP/3.0\r\n\r\n", 505 }
 	};
-	struct ws w;
+	struct kit_ws w;
 	size_t i;
 
 	(void)state;
@@ -1559,14 +1239,15 @@ junk_inside(void **state)
 	for (i = 0; i < KIT_COUNT(cases); i++) {
 		kit_note("junk %zu", i);
 		w = ws_client(i & 1 ? NULL : ASKS);
-		ws_say(&w, FIN | BINARY, cases[i].bytes);
+		kit_ws_puts(&w, cases[i].bytes);
 		(void)ws_reply(&w, cases[i].status);
 		ws_bye(&w);
 	}
 	/* a head that does not end, within the limits of one */
 	w = ws_client(ASKS);
-	ws_say(&w, BINARY, "CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: x\r\nX: ");
-	ws_say(&w, CONT, kit_times(20000, "x"));
+	kit_ws_say(&w, BINARY,
+	    "CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: x\r\nX: ");
+	kit_ws_say(&w, CONT, kit_times(20000, "x"));
 	(void)ws_reply(&w, 431);
 	ws_bye(&w);
 	settles();
@@ -1584,7 +1265,7 @@ giving_up_while_connecting(void **state)
 		{ NULL, -1 }, { NULL, 0 }, { NULL, 1001 }
 	};
 	unsigned port;
-	struct ws w;
+	struct kit_ws w;
 	size_t i;
 
 	(void)state;
@@ -1593,7 +1274,7 @@ giving_up_while_connecting(void **state)
 	for (i = 0; i < KIT_COUNT(cases); i++) {
 		kit_note("giving up %zu", i);
 		w = ws_client(cases[i].protocol);
-		ws_say(&w, FIN | BINARY, kit_request_to(port));
+		kit_ws_puts(&w, kit_request_to(port));
 		rests();
 		if (cases[i].code > 0)
 			ws_part(&w, cases[i].code);
@@ -1616,7 +1297,7 @@ end_client_first(void **state)
 	(void)state;
 	serve(LOCAL);
 	p = tunnel(ASKS);
-	ws_end(&p.c);
+	kit_ws_end(&p.c);
 	kit_eof(p.t);
 	pump(stream(NULL, p.t, KIT_OUT, 2 * MB, 1),
 	    stream(&p.c, -1, KIT_IN, 2 * MB, 1), NULL);
@@ -1653,10 +1334,10 @@ end_crossing(void **state)
 	for (i = 0; i < 50; i++) {
 		p = tunnel(ASKS);
 		if (i & 1)
-			ws_end(&p.c);
+			kit_ws_end(&p.c);
 		kit_half_close(p.t);
 		if (!(i & 1))
-			ws_end(&p.c);
+			kit_ws_end(&p.c);
 		ws_expect_end(&p.c);
 		kit_eof(p.t);
 		ws_bye(&p.c);
@@ -1697,13 +1378,13 @@ end_in_fragments(void **state)
 			p = tunnel(ASKS);
 			for (s = cuts[i]; ; s += n + 1) {
 				n = strcspn(s, ",");
-				ws_send(&p.c, (s == cuts[i] ? TEXT : CONT) |
+				kit_ws_send(&p.c, (s == cuts[i] ? TEXT : CONT) |
 				    (s[n] == '\0' ? (unsigned)FIN : 0), s, n);
 				if (s[n] == '\0')
 					break;
 				if (!ping)
 					continue;
-				ws_say(&p.c, FIN | PING, cuts[i]);
+				kit_ws_say(&p.c, FIN | PING, cuts[i]);
 				ws_expect_pong(&p.c, cuts[i]);
 			}
 			kit_eof(p.t);
@@ -1740,13 +1421,13 @@ other_text(void **state)
 	for (i = 0; i < KIT_COUNT(texts); i++) {
 		kit_note("text <<%s>>", texts[i]);
 		p = tunnel(ASKS);
-		ws_say(&p.c, FIN | TEXT, texts[i]);
+		kit_ws_say(&p.c, FIN | TEXT, texts[i]);
 		breaks(&p, 1002);
 	}
 	/* one that goes on for ever is not waited for */
 	p = tunnel(ASKS);
-	ws_say(&p.c, TEXT, "en");
-	ws_say(&p.c, CONT, "ough");
+	kit_ws_say(&p.c, TEXT, "en");
+	kit_ws_say(&p.c, CONT, "ough");
 	breaks(&p, 1002);
 	settles();
 }
@@ -1770,9 +1451,9 @@ data_after_end(void **state)
 	for (i = 0; i < KIT_COUNT(cases); i++) {
 		kit_note("after end %zu", i);
 		p = tunnel(ASKS);
-		ws_end(&p.c);
+		kit_ws_end(&p.c);
 		kit_eof(p.t);
-		ws_say(&p.c, cases[i].b0, cases[i].data);
+		kit_ws_say(&p.c, cases[i].b0, cases[i].data);
 		ws_until_close(&p.c, 1002);
 		ws_part(&p.c, 1002);
 		kit_push_until_reset(p.t);
@@ -1796,7 +1477,7 @@ close_before_both_ends(void **state)
 			kit_note("Close %d, end %d", codes[i], said);
 			p = tunnel(ASKS);
 			if (said == 1) {
-				ws_end(&p.c);
+				kit_ws_end(&p.c);
 				kit_eof(p.t);
 			} else if (said == 2) {
 				kit_half_close(p.t);
@@ -1848,7 +1529,7 @@ tcp_ends_without_close(void **state)
 		}
 	/* and after one end */
 	p = tunnel(ASKS);
-	ws_end(&p.c);
+	kit_ws_end(&p.c);
 	kit_eof(p.t);
 	(void)close(p.c.fd);
 	kit_push_until_reset(p.t);
@@ -1872,7 +1553,7 @@ target_resets(void **state)
 	for (i = 0; i < 4; i++) {
 		p = tunnel(i == 3 ? NULL : ASKS);
 		if (i == 1) {
-			ws_end(&p.c);
+			kit_ws_end(&p.c);
 			kit_eof(p.t);
 		} else if (i == 2) {
 			kit_puts(p.t, "last words");
@@ -1897,21 +1578,22 @@ text_is_data(void **state)
 	(void)state;
 	serve(LOCAL);
 	p = tunnel(NULL);
-	ws_say(&p.c, FIN | TEXT, "end");
+	kit_ws_say(&p.c, FIN | TEXT, "end");
 	kit_expect(p.t, "end");
-	ws_say(&p.c, TEXT, "one ");
-	ws_say(&p.c, CONT, "");
-	ws_say(&p.c, FIN | CONT, "two ");
-	ws_say(&p.c, FIN | BINARY, "three\xff ");
-	ws_say(&p.c, FIN | TEXT, "");
-	ws_say(&p.c, FIN | TEXT, "f\xc3\xbcnf \xe2\x82\xac \xf0\x9f\x98\x80");
+	kit_ws_say(&p.c, TEXT, "one ");
+	kit_ws_say(&p.c, CONT, "");
+	kit_ws_say(&p.c, FIN | CONT, "two ");
+	kit_ws_puts(&p.c, "three\xff ");
+	kit_ws_say(&p.c, FIN | TEXT, "");
+	kit_ws_say(&p.c, FIN | TEXT,
+	    "f\xc3\xbcnf \xe2\x82\xac \xf0\x9f\x98\x80");
 	kit_expect(p.t, "one two three\xff f\xc3\xbcnf \xe2\x82\xac "
 	    "\xf0\x9f\x98\x80");
 	farewell_plain(p);
 
 	/* the CONNECT too */
 	p.c = ws_client(NULL);
-	ws_say(&p.c, FIN | TEXT, kit_request_to(tport));
+	kit_ws_say(&p.c, FIN | TEXT, kit_request_to(tport));
 	p.t = kit_accept(tl);
 	ws_expect(&p.c, KIT_OK);
 	farewell_plain(p);
@@ -1931,10 +1613,10 @@ text_at_every_cut(void **state)
 	p = tunnel(NULL);
 	for (i = 0; i <= len; i++)
 		for (k = i; k <= len; k++) {
-			ws_send(&p.c, TEXT, text, i);
-			ws_say(&p.c, FIN | PING, "between");
-			ws_send(&p.c, CONT, text + i, k - i);
-			ws_send(&p.c, FIN | CONT, text + k, len - k);
+			kit_ws_send(&p.c, TEXT, text, i);
+			kit_ws_say(&p.c, FIN | PING, "between");
+			kit_ws_send(&p.c, CONT, text + i, k - i);
+			kit_ws_send(&p.c, FIN | CONT, text + k, len - k);
 			kit_expect(p.t, text);
 			ws_expect_pong(&p.c, "between");
 		}
@@ -1963,10 +1645,10 @@ text_that_is_no_utf8(void **state)
 			kit_note("text %zu, cut %d", i, cut);
 			p = tunnel(NULL);
 			if (cut) {
-				ws_send(&p.c, TEXT, texts[i], 1);
-				ws_say(&p.c, FIN | CONT, texts[i] + 1);
+				kit_ws_send(&p.c, TEXT, texts[i], 1);
+				kit_ws_say(&p.c, FIN | CONT, texts[i] + 1);
 			} else
-				ws_say(&p.c, FIN | TEXT, texts[i]);
+				kit_ws_say(&p.c, FIN | TEXT, texts[i]);
 			breaks(&p, 1007);
 		}
 	settles();
@@ -2018,7 +1700,7 @@ plain_client_closes(void **state)
 	for (i = 0; i < KIT_COUNT(codes); i++) {
 		p = tunnel(NULL);
 		carries(&p);
-		ws_say(&p.c, FIN | BINARY, "last words");
+		kit_ws_puts(&p.c, "last words");
 		ws_close(&p.c, codes[i]);
 		kit_expect(p.t, "last words");
 		kit_eof(p.t);
@@ -2099,7 +1781,7 @@ plain_broken(void **state)
 static const struct fault {
 	unsigned	 before;	/* of a frame before it; 0: none */
 	unsigned	 b0;
-	enum ws_form	 form;
+	enum kit_ws_form	 form;
 	uint64_t	 len;		/* as its head says */
 	int		 code;
 } faults[] = {
@@ -2176,19 +1858,19 @@ static const struct {
 
 /* Sends a fault's frames; of a long one only the head. */
 static void
-send_fault(const struct ws *w, const struct fault *f)
+send_fault(const struct kit_ws *w, const struct fault *f)
 {
-	static unsigned char junk[FRAME_SENT], buf[FRAME_SENT + 14];
+	static unsigned char junk[KIT_WS_MAX], buf[KIT_WS_MAX + 14];
 	unsigned char key[4];
 	unsigned at = 0;
 	size_t n;
 
 	if (f->before != 0)
-		ws_say(w, f->before, "a");
-	n = ws_make_head(buf, w->client, f->b0, f->form, f->len, key);
+		kit_ws_say(w, f->before, "a");
+	n = kit_ws_make_head(buf, w->client, f->b0, f->form, f->len, key);
 	if (f->len <= sizeof(junk)) {
 		memset(buf + n, 'x', (size_t)f->len);
-		ws_mask(buf + n, (size_t)f->len, key, &at);
+		kit_ws_mask(buf + n, (size_t)f->len, key, &at);
 		n += (size_t)f->len;
 	}
 	kit_send(w->fd, buf, n);
@@ -2231,7 +1913,7 @@ bad_closes_from_the_client(void **state)
 		for (plain = 0; plain < 2; plain++) {
 			kit_note("bad Close %zu %d", i, plain);
 			p = tunnel(plain ? NULL : ASKS);
-			ws_send(&p.c, FIN | CLOSE, bad_closes[i].payload,
+			kit_ws_send(&p.c, FIN | CLOSE, bad_closes[i].payload,
 			    bad_closes[i].len);
 			breaks(&p, bad_closes[i].code);
 		}
@@ -2305,22 +1987,22 @@ pings(void **state)
 	serve(LOCAL);
 	/* before there is a tunnel */
 	p.c = ws_client(ASKS);
-	ws_say(&p.c, FIN | PING, "early");
+	kit_ws_say(&p.c, FIN | PING, "early");
 	ws_expect_pong(&p.c, "early");
 	p = tunnel_on(p.c);
 	for (i = 0; i < 2; i++) {
-		ws_say(&p.c, FIN | PING, "hello");
+		kit_ws_say(&p.c, FIN | PING, "hello");
 		ws_expect_pong(&p.c, "hello");
-		ws_say(&p.c, FIN | PING, longest);
+		kit_ws_say(&p.c, FIN | PING, longest);
 		ws_expect_pong(&p.c, longest);
 		/* nobody asked for these, and nobody answers */
-		ws_say(&p.c, FIN | PONG, "");
-		ws_say(&p.c, FIN | PONG, "hello");
+		kit_ws_say(&p.c, FIN | PONG, "");
+		kit_ws_say(&p.c, FIN | PONG, "hello");
 		/* within a message */
-		ws_say(&p.c, BINARY, "a");
-		ws_say(&p.c, FIN | PING, "within");
+		kit_ws_say(&p.c, BINARY, "a");
+		kit_ws_say(&p.c, FIN | PING, "within");
 		ws_expect_pong(&p.c, "within");
-		ws_say(&p.c, FIN | CONT, "b");
+		kit_ws_say(&p.c, FIN | CONT, "b");
 		if (i == 0)
 			kit_expect(p.t, "ab");
 		/* and when one direction has ended */
@@ -2330,7 +2012,7 @@ pings(void **state)
 	}
 	rests();
 	kit_silent(p.c.fd, 0);
-	ws_end(&p.c);
+	kit_ws_end(&p.c);
 	kit_expect(p.t, "ab");
 	kit_eof(p.t);
 	ws_bye(&p.c);
@@ -2341,14 +2023,14 @@ pings(void **state)
 static void
 empty_ping(void **state)
 {
-	static struct ws_frame f;
+	static struct kit_ws_frame f;
 	struct pair p;
 
 	(void)state;
 	serve(LOCAL);
 	p = tunnel(ASKS);
-	ws_say(&p.c, FIN | PING, "");
-	read_head(&p.c, &f);
+	kit_ws_say(&p.c, FIN | PING, "");
+	kit_ws_read_head(&p.c, &f);
 	assert_int_equal(f.op, PONG);
 	assert_int_equal(f.len, 0);
 	farewell(p);
@@ -2376,8 +2058,8 @@ pings_unread(void **state)
 	assert_true(t.done < t.bytes / 2);
 	rests();
 	for (i = 0; i < FLOOD; i++)
-		ws_say(&p.c, FIN | PING, kit_str("%d", i));
-	ws_say(&p.c, FIN | BINARY, "meanwhile");
+		kit_ws_say(&p.c, FIN | PING, kit_str("%d", i));
+	kit_ws_puts(&p.c, "meanwhile");
 	kit_expect(p.t, "meanwhile");
 	rests();
 	kit_proxy_below(&px, PEAK);
@@ -2391,7 +2073,7 @@ pings_unread(void **state)
 	if (in->number != FLOOD - 1 || in->pongs > 16)
 		kit_fail("%u Pongs, the last one for Ping %ld", in->pongs,
 		    in->number);
-	ws_end(&p.c);
+	kit_ws_end(&p.c);
 	kit_eof(p.t);
 	ws_bye(&p.c);
 	settles();
@@ -2552,12 +2234,12 @@ stalled_client(void **state)
 	out = stream(NULL, p.t, KIT_OUT, 64 * MB, 1);
 	stuff(out, 100);
 	rests();
-	ws_say(&p.c, FIN | BINARY, "meanwhile");
+	kit_ws_puts(&p.c, "meanwhile");
 	kit_expect(p.t, "meanwhile");
 	rests();
 	kit_proxy_below(&px, PEAK);
 	pump(out, stream(&p.c, -1, KIT_IN, 64 * MB, 1), NULL);
-	ws_end(&p.c);
+	kit_ws_end(&p.c);
 	kit_eof(p.t);
 	ws_bye(&p.c);
 	settles();
@@ -2687,8 +2369,8 @@ dies(int how)
 		breaks(&p, 1002);
 		return;
 	case 6:
-		ws_say(&p.c, TEXT, "e");
-		ws_say(&p.c, FIN | CONT, "x");
+		kit_ws_say(&p.c, TEXT, "e");
+		kit_ws_say(&p.c, FIN | CONT, "x");
 		breaks(&p, 1002);
 		return;
 	case 7:
@@ -2697,7 +2379,7 @@ dies(int how)
 		return;
 	case 8:
 		kit_puts(p.t, "never read");
-		ws_say(&p.c, BINARY, "never read");
+		kit_ws_say(&p.c, BINARY, "never read");
 		(void)close(p.c.fd);
 		kit_until_reset(p.t);
 		break;
@@ -2770,17 +2452,17 @@ reads_handshake(int fd, const char *path, const char *host,
 	(void)kit_head(fd, head, sizeof(head));
 	if (strncmp(head, line, strlen(line)) != 0)
 		kit_fail("no handshake for %s: <<%s>>", path, head);
-	has_field(head, "Host", host);
+	kit_field_is(head, "Host", host);
 	if (strcasecmp(kit_must_have(head, "Upgrade", ""), "websocket") != 0 ||
-	    !lists(kit_field(head, "Connection"), "Upgrade"))
+	    !kit_lists(kit_field(head, "Connection"), "Upgrade"))
 		kit_fail("no upgrade: <<%s>>", head);
-	has_field(head, "Sec-WebSocket-Version", "13");
-	has_field(head, "Sec-WebSocket-Protocol", protocol);
-	has_field(head, "Sec-WebSocket-Extensions", NULL);
-	has_field(head, "Origin", NULL);
-	has_field(head, "Content-Length", NULL);
-	has_field(head, "Transfer-Encoding", NULL);
-	has_field(head, "Proxy-Authorization", NULL);
+	kit_field_is(head, "Sec-WebSocket-Version", "13");
+	kit_field_is(head, "Sec-WebSocket-Protocol", protocol);
+	kit_field_is(head, "Sec-WebSocket-Extensions", NULL);
+	kit_field_is(head, "Origin", NULL);
+	kit_field_is(head, "Content-Length", NULL);
+	kit_field_is(head, "Transfer-Encoding", NULL);
+	kit_field_is(head, "Proxy-Authorization", NULL);
 	/* Base64 of 16 bytes (4.1): the last digit has two bits of them */
 	key = kit_must_have(head, "Sec-WebSocket-Key", "");
 	len = strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -2794,19 +2476,15 @@ reads_handshake(int fd, const char *path, const char *host,
 static const char *
 upgrade(const char *protocol)
 {
-	return kit_str("HTTP/1.1 101 Switching Protocols\r\n"
-	    "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-	    "Sec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
-	    ws_accept_for(kit_must_have(head, "Sec-WebSocket-Key", "")),
-	    protocol != NULL ? "Sec-WebSocket-Protocol: " : "",
-	    protocol != NULL ? protocol : "", protocol != NULL ? "\r\n" : "");
+	return kit_ws_answer(kit_must_have(head, "Sec-WebSocket-Key", ""),
+	    protocol);
 }
 
 /* Accepts a connection, and a handshake on it. */
-static struct ws
+static struct kit_ws
 shakes_hands(const struct hop *h, const char *protocol)
 {
-	struct ws w = { 0 };
+	struct kit_ws w = { 0 };
 
 	w.fd = kit_accept(h->lfd);
 	reads_handshake(w.fd, "/", h->hp, ASKS);
@@ -2816,17 +2494,17 @@ shakes_hands(const struct hop *h, const char *protocol)
 
 /* Reads a CONNECT for this authority. */
 static void
-reads_connect(struct ws *w, const char *authority)
+reads_connect(struct kit_ws *w, const char *authority)
 {
 	const char *line = kit_str("CONNECT %s HTTP/1.1\r\n", authority);
 
 	(void)ws_head(w, head, sizeof(head));
 	if (strncmp(head, line, strlen(line)) != 0)
 		kit_fail("no CONNECT for %s: <<%s>>", authority, head);
-	has_field(head, "Host", authority);
+	kit_field_is(head, "Host", authority);
 	/* the handshake was asked for them */
-	has_field(head, "Proxy-Authorization", NULL);
-	has_field(head, "Authorization", NULL);
+	kit_field_is(head, "Proxy-Authorization", NULL);
+	kit_field_is(head, "Authorization", NULL);
 }
 
 #define OK200	"HTTP/1.1 200 OK\r\n\r\n"
@@ -2834,7 +2512,7 @@ reads_connect(struct ws *w, const char *authority)
 /* The program, and the server's end of its tunnel. */
 struct near {
 	struct kit_proc	*p;
-	struct ws	 w;
+	struct kit_ws	 w;
 };
 
 /* The handshake of this one has been read, and waits for its answer. */
@@ -2863,7 +2541,7 @@ lets_in(struct near *n, const char *protocol)
 {
 	kit_puts(n->w.fd, upgrade(protocol));
 	reads_connect(&n->w, AUTHORITY);
-	ws_say(&n->w, FIN | BINARY, OK200);
+	kit_ws_puts(&n->w, OK200);
 }
 
 static struct near
@@ -2907,12 +2585,12 @@ near_farewell(struct near n)
 {
 	kit_puts(n.p->in, "question");
 	ws_expect(&n.w, "question");
-	ws_say(&n.w, FIN | BINARY, "answer");
+	kit_ws_puts(&n.w, "answer");
 	kit_expect(n.p->out, "answer");
 	kit_half_close(n.p->in);
 	ws_expect_end(&n.w);
-	ws_say(&n.w, FIN | BINARY, "late");
-	ws_end(&n.w);
+	kit_ws_puts(&n.w, "late");
+	kit_ws_end(&n.w);
 	kit_expect(n.p->out, "late");
 	ws_bye(&n.w);
 	ends_well(n.p);
@@ -2942,7 +2620,7 @@ handshake_request(void **state)
 		n = greeted(kit_httptun(NULL, "-x", kit_str("ws://%s%s", h.hp,
 		    cases[i].path), HOST, PORT, NONE), &h, cases[i].asked,
 		    ASKS);
-		has_field(head, "Authorization", NULL);
+		kit_field_is(head, "Authorization", NULL);
 		keys[i] = kit_must_have(head, "Sec-WebSocket-Key", "");
 		for (k = 0; k < i; k++)
 			assert_string_not_equal(keys[k], keys[i]);
@@ -2954,7 +2632,7 @@ handshake_request(void **state)
 		reads_connect(&n.w, AUTHORITY);
 		kit_idle(n.p);
 		kit_silent(n.w.fd, 0);
-		ws_say(&n.w, FIN | BINARY, OK200);
+		kit_ws_puts(&n.w, OK200);
 		ws_expect(&n.w, "early ");
 		near_farewell(n);
 	}
@@ -2994,7 +2672,7 @@ handshake_host(void **state)
 		line = kit_str("CONNECT %s HTTP/1.1\r\n", cases[i].authority);
 		if (strncmp(head, line, strlen(line)) != 0)
 			kit_fail("<<%s>>", head);
-		has_field(head, "Sec-WebSocket-Key", NULL);
+		kit_field_is(head, "Sec-WebSocket-Key", NULL);
 		kit_puts(n.w.fd, OK200);
 		reads_handshake(n.w.fd, "/t", cases[i].host, ASKS);
 		lets_in(&n, ASKS);
@@ -3016,12 +2694,12 @@ handshake_fields(void **state)
 	memset(&n.w, 0, sizeof(n.w));
 	n.w.fd = kit_accept(h.lfd);
 	reads_handshake(n.w.fd, "/", "other:1", ASKS);
-	has_field(head, "X-One", "1");
-	has_field(head, "User-Agent", "mine");
+	kit_field_is(head, "X-One", "1");
+	kit_field_is(head, "User-Agent", "mine");
 	kit_puts(n.w.fd, upgrade(ASKS));
 	reads_connect(&n.w, AUTHORITY);
-	has_field(head, "X-One", NULL);
-	ws_say(&n.w, FIN | BINARY, OK200);
+	kit_field_is(head, "X-One", NULL);
+	kit_ws_puts(&n.w, OK200);
 	near_farewell(n);
 }
 
@@ -3036,7 +2714,7 @@ handshake_for_another_protocol(void **state)
 	n = greeted(kit_httptun(NULL, "-H", "Sec-WebSocket-Protocol: mine",
 	    "-x", h.url, HOST, PORT, NONE), &h, "/", "mine");
 	lets_in(&n, "mine");
-	ws_say(&n.w, FIN | TEXT, "end");
+	kit_ws_say(&n.w, FIN | TEXT, "end");
 	kit_expect(n.p->out, "end");
 	kit_half_close(n.p->in);
 	ws_expect_close(&n.w, 1000);
@@ -3054,7 +2732,7 @@ with_accept(const char *answer)
 	if (at == NULL)
 		return answer;
 	return kit_str("%.*s%s%s", (int)(at - answer), answer,
-	    ws_accept_for(kit_must_have(head, "Sec-WebSocket-Key", "")),
+	    kit_ws_accept(kit_must_have(head, "Sec-WebSocket-Key", "")),
 	    at + 1);
 }
 
@@ -3083,7 +2761,7 @@ handshake_answers(void **state)
 		kit_puts(n.w.fd, with_accept(answers[i]));
 		kit_puts(n.w.fd, P(ASKS) "\r\n");
 		reads_connect(&n.w, AUTHORITY);
-		ws_say(&n.w, FIN | BINARY, OK200);
+		kit_ws_puts(&n.w, OK200);
 		near_farewell(n);
 	}
 	kit_untouched(h.lfd);
@@ -3252,7 +2930,7 @@ answers_a_challenge(void **state)
 		n = greeted(kit_httptun(NULL, "-x",
 		    kit_str("ws://user:p%%61ss@%s", h.hp), HOST, PORT, NONE),
 		    &h, "/", ASKS);
-		has_field(head, "Authorization", NULL);
+		kit_field_is(head, "Authorization", NULL);
 		kit_puts(n.w.fd, cases[i].challenge);
 		if (!cases[i].stays) {
 			kit_drop(n.w.fd);
@@ -3260,7 +2938,7 @@ answers_a_challenge(void **state)
 			n.w.fd = kit_accept(h.lfd);
 		}
 		reads_handshake(n.w.fd, "/", h.hp, ASKS);
-		has_field(head, "Authorization", kit_basic("user:pass"));
+		kit_field_is(head, "Authorization", kit_basic("user:pass"));
 		lets_in(&n, ASKS);
 		near_farewell(n);
 	}
@@ -3285,12 +2963,12 @@ refused_twice(void **state)
 		    HOST, PORT, NONE);
 		fd = kit_accept(h.lfd);
 		reads_handshake(fd, "/", h.hp, ASKS);
-		has_field(head, "Authorization", i == 2 ?
+		kit_field_is(head, "Authorization", i == 2 ?
 		    kit_basic("user:hunter2") : NULL);
 		kit_puts(fd, ask);
 		if (i == 1) {
 			reads_handshake(fd, "/", h.hp, ASKS);
-			has_field(head, "Authorization",
+			kit_field_is(head, "Authorization",
 			    kit_basic("user:hunter2"));
 			kit_puts(fd, ask);
 		}
@@ -3316,7 +2994,7 @@ no_secret_is_shown(void **state)
 	n = greeted(kit_httptun(NULL, "-vv", "-A", "basic", "-x",
 	    kit_str("ws://user:hunter2@%s/", h.hp), HOST, PORT, NONE), &h, "/",
 	    ASKS);
-	has_field(head, "Authorization", kit_basic("user:hunter2"));
+	kit_field_is(head, "Authorization", kit_basic("user:hunter2"));
 	fd = open(kit_str("/proc/%ld/cmdline", (long)n.p->pid), O_RDONLY);
 	assert_true(fd != -1);
 	len = kit_slurp(fd, args, sizeof(args));
@@ -3379,10 +3057,10 @@ far_ends_first(void **state)
 
 	(void)state;
 	n = open_near(&h, ASKS);
-	ws_say(&n.w, FIN | BINARY, "last words");
-	ws_say(&n.w, TEXT, "en");
-	ws_say(&n.w, FIN | PING, "x");
-	ws_say(&n.w, FIN | CONT, "d");
+	kit_ws_puts(&n.w, "last words");
+	kit_ws_say(&n.w, TEXT, "en");
+	kit_ws_say(&n.w, FIN | PING, "x");
+	kit_ws_say(&n.w, FIN | CONT, "d");
 	kit_expect(n.p->out, "last words");
 	kit_eof(n.p->out);
 	ws_expect_pong(&n.w, "x");
@@ -3409,11 +3087,11 @@ server_closes_first(void **state)
 		if (early) {		/* Closes that cross */
 			kit_half_close(n.p->in);
 			ws_expect_end(&n.w);
-			ws_end(&n.w);
+			kit_ws_end(&n.w);
 			ws_close(&n.w, 1000);
 			ws_expect_close(&n.w, 1000);
 		} else {
-			ws_end(&n.w);
+			kit_ws_end(&n.w);
 			kit_half_close(n.p->in);
 			ws_expect_end(&n.w);
 			ws_expect_close(&n.w, 1000);
@@ -3445,7 +3123,7 @@ near_without_end(void **state)
 		kit_half_close(n.p->in);
 		ws_expect(&n.w, "question");
 		ws_expect_close(&n.w, 1000);
-		ws_say(&n.w, FIN | TEXT, "end");
+		kit_ws_say(&n.w, FIN | TEXT, "end");
 		kit_expect(n.p->out, "end");
 		out = stream(&n.w, -1, KIT_OUT, 2 * MB, 1);
 		in = stream(NULL, n.p->out, KIT_IN, 2 * MB, 1);
@@ -3477,7 +3155,7 @@ near_closed_without_end(void **state)
 	for (i = 0; i < KIT_COUNT(cases); i++) {
 		kit_note("Close %d", cases[i].code);
 		n = open_near(&h, NULL);
-		ws_say(&n.w, FIN | BINARY, "last words");
+		kit_ws_puts(&n.w, "last words");
 		ws_close(&n.w, cases[i].code);
 		kit_expect(n.p->out, "last words");
 		kit_eof(n.p->out);
@@ -3506,7 +3184,7 @@ far_breaks(void **state)
 	for (i = 0; i < KIT_COUNT(codes); i++) {
 		kit_note("Close %d", codes[i]);
 		n = open_near(&h, ASKS);
-		ws_say(&n.w, FIN | BINARY, "last words");
+		kit_ws_puts(&n.w, "last words");
 		kit_expect(n.p->out, "last words");
 		ws_close(&n.w, codes[i]);
 		ws_expect_close(&n.w, 1011);
@@ -3515,7 +3193,7 @@ far_breaks(void **state)
 	}
 	/* behind one end, and the other */
 	n = open_near(&h, ASKS);
-	ws_end(&n.w);
+	kit_ws_end(&n.w);
 	kit_eof(n.p->out);
 	ws_close(&n.w, 1000);
 	ws_expect_close(&n.w, 1011);
@@ -3533,7 +3211,7 @@ far_breaks(void **state)
 		kit_note("TCP ends %zu", i);
 		n = open_near(&h, i & 1 ? NULL : ASKS);
 		if (i >= 4)
-			ws_say(&n.w, BINARY, "data");
+			kit_ws_say(&n.w, BINARY, "data");
 		else if (i >= 2)
 			kit_send(n.w.fd, "\x82\x05" "data", 6);
 		if (i >= 2)
@@ -3569,7 +3247,7 @@ faults_from_the_server(void **state)
 	for (i = 0; i < KIT_COUNT(bad_closes); i++) {
 		kit_note("bad Close %zu", i);
 		n = open_near(&h, i & 1 ? NULL : ASKS);
-		ws_send(&n.w, FIN | CLOSE, bad_closes[i].payload,
+		kit_ws_send(&n.w, FIN | CLOSE, bad_closes[i].payload,
 		    bad_closes[i].len);
 		ws_expect_close(&n.w, bad_closes[i].code);
 		ws_part(&n.w, bad_closes[i].code);
@@ -3607,9 +3285,9 @@ text_from_the_server(void **state)
 	for (i = 0; i < KIT_COUNT(cases); i++) {
 		kit_note("text %zu", i);
 		n = open_near(&h, cases[i].protocol);
-		ws_say(&n.w, FIN | TEXT, cases[i].first);
+		kit_ws_say(&n.w, FIN | TEXT, cases[i].first);
 		if (cases[i].second != NULL)
-			ws_say(&n.w, FIN | TEXT, cases[i].second);
+			kit_ws_say(&n.w, FIN | TEXT, cases[i].second);
 		ws_expect_close(&n.w, cases[i].code);
 		ws_part(&n.w, cases[i].code);
 		(void)kit_slurp(n.p->out, out, sizeof(out));
@@ -3617,8 +3295,8 @@ text_from_the_server(void **state)
 	}
 	/* data behind the end */
 	n = open_near(&h, ASKS);
-	ws_end(&n.w);
-	ws_say(&n.w, FIN | BINARY, "more");
+	kit_ws_end(&n.w);
+	kit_ws_puts(&n.w, "more");
 	ws_expect_close(&n.w, 1002);
 	ws_part(&n.w, 1002);
 	ends_badly(n.p, 1, "");
@@ -3628,7 +3306,7 @@ text_from_the_server(void **state)
 static void
 mask_keys(void **state)
 {
-	static struct ws_frame f[50];
+	static struct kit_ws_frame f[50];
 	struct hop h = hop();
 	struct near n;
 	uint32_t key[KIT_COUNT(f)];
@@ -3639,8 +3317,8 @@ mask_keys(void **state)
 	n = open_near(&h, ASKS);
 	for (i = 0; i < KIT_COUNT(f); i++) {
 		kit_puts(n.p->in, "x");
-		read_head(&n.w, &f[i]);
-		read_payload(&n.w, &f[i]);
+		kit_ws_read_head(&n.w, &f[i]);
+		kit_ws_read_data(&n.w, &f[i]);
 		assert_string_equal((char *)f[i].data, "x");
 		key[i] = (uint32_t)f[i].key[0] << 24 | (uint32_t)f[i].key[1]
 		    << 16 | (uint32_t)f[i].key[2] << 8 | f[i].key[3];
@@ -3711,8 +3389,8 @@ near_stalls(void **state)
 			kit_puts(n.p->in, "meanwhile");
 			ws_expect(&n.w, "meanwhile");
 		} else {
-			ws_say(&n.w, FIN | PING, "alive");
-			ws_say(&n.w, FIN | BINARY, "meanwhile");
+			kit_ws_say(&n.w, FIN | PING, "alive");
+			kit_ws_puts(&n.w, "meanwhile");
 			kit_expect(n.p->out, "meanwhile");
 		}
 		kit_idle(n.p);
@@ -3725,7 +3403,7 @@ near_stalls(void **state)
 			kit_half_close(n.p->in);
 			ws_expect_end(&n.w);
 		} else
-			ws_end(&n.w);
+			kit_ws_end(&n.w);
 		ws_bye(&n.w);
 		kit_exits(n.p, 0);
 	}
@@ -3755,7 +3433,7 @@ connect_is_refused(void **state)
 		n = start(&h);
 		kit_puts(n.w.fd, upgrade(i & 1 ? NULL : ASKS));
 		reads_connect(&n.w, AUTHORITY);
-		ws_say(&n.w, FIN | BINARY, cases[i].reply);
+		kit_ws_puts(&n.w, cases[i].reply);
 		/* it has no other, and goes */
 		(void)close_code(ws_next(&n.w));
 		ws_part(&n.w, 1000);
@@ -3859,7 +3537,7 @@ bridge_in_websocket(void **state)
 	kit_puts(n.w.fd, upgrade(NULL));
 	kit_puts(n.p->in, "question");
 	ws_expect(&n.w, "question");
-	ws_say(&n.w, FIN | BINARY, "answer");
+	kit_ws_puts(&n.w, "answer");
 	ws_close(&n.w, 1000);
 	kit_expect(n.p->out, "answer");
 	ws_expect_close(&n.w, 1000);
@@ -3882,7 +3560,7 @@ carrier_by_option(void **state)
 	n.p = kit_httptun(NULL, "-X", "ws", "-x", h.hp, HOST, PORT, NONE);
 	n.w = shakes_hands(&h, ASKS);
 	reads_connect(&n.w, AUTHORITY);
-	ws_say(&n.w, FIN | BINARY, OK200);
+	kit_ws_puts(&n.w, OK200);
 	near_farewell(n);
 
 	kit_proxy(&first, LOCAL);
@@ -3962,7 +3640,7 @@ local_port_resets(void **state)
 {
 	struct hop h = hop();
 	struct kit_proc *l;
-	struct ws w;
+	struct kit_ws w;
 	unsigned port;
 	int c;
 
@@ -3972,7 +3650,7 @@ local_port_resets(void **state)
 	c = kit_connect(AF_INET, port);
 	w = shakes_hands(&h, ASKS);
 	reads_connect(&w, AUTHORITY);
-	ws_say(&w, FIN | BINARY, OK200);
+	kit_ws_puts(&w, OK200);
 	kit_puts(c, "x");
 	ws_expect(&w, "x");
 	kit_reset(c);
@@ -3982,7 +3660,7 @@ local_port_resets(void **state)
 	c = kit_connect(AF_INET, port);
 	w = shakes_hands(&h, ASKS);
 	reads_connect(&w, AUTHORITY);
-	ws_say(&w, FIN | BINARY, OK200 "y");
+	kit_ws_puts(&w, OK200 "y");
 	kit_expect(c, "y");
 	ws_close(&w, 1011);
 	kit_expect_reset(c);
@@ -3991,7 +3669,7 @@ local_port_resets(void **state)
 	c = kit_connect(AF_INET, port);
 	w = shakes_hands(&h, ASKS);
 	reads_connect(&w, AUTHORITY);
-	ws_say(&w, FIN | BINARY, "HTTP/1.1 403 No\r\nContent-Length: 0\r\n"
+	kit_ws_puts(&w, "HTTP/1.1 403 No\r\nContent-Length: 0\r\n"
 	    "\r\n");
 	kit_expect_reset(c);
 	kit_err_wait(l, kit_str("%s: 403 No\n", h.hp));
@@ -4003,15 +3681,15 @@ local_port_resets(void **state)
 
 /* A client of the proxy, and the hop's end of its tunnel. */
 static int
-chained(const struct hop *h, struct ws *w, const char *protocol)
+chained(const struct hop *h, struct kit_ws *w, const char *protocol)
 {
 	int c = kit_ask(&px, kit_str("%searly",
 	    kit_request("something.invalid:443", "X-Own: 1\r\n")));
 
 	*w = shakes_hands(h, protocol);
-	has_field(head, "X-Own", NULL);
+	kit_field_is(head, "X-Own", NULL);
 	reads_connect(w, "something.invalid:443");
-	has_field(head, "X-Own", NULL);
+	kit_field_is(head, "X-Own", NULL);
 	return c;
 }
 
@@ -4019,7 +3697,7 @@ static void
 chain_carries(void **state)
 {
 	struct hop h = hop();
-	struct ws w;
+	struct kit_ws w;
 	int c;
 
 	(void)state;
@@ -4027,7 +3705,7 @@ chain_carries(void **state)
 	c = chained(&h, &w, ASKS);
 	rests();
 	kit_silent(w.fd, 0);
-	ws_say(&w, FIN | BINARY, OK200 "hello");
+	kit_ws_puts(&w, OK200 "hello");
 	kit_expect(c, KIT_OK "hello");
 	ws_expect(&w, "early");
 	pump(stream(NULL, c, KIT_OUT, 2 * MB, 1),
@@ -4039,19 +3717,19 @@ chain_carries(void **state)
 
 	/* each end may end it, and break it */
 	c = chained(&h, &w, NULL);
-	ws_say(&w, FIN | BINARY, OK200);
+	kit_ws_puts(&w, OK200);
 	kit_expect(c, KIT_OK);
 	kit_half_close(c);
 	ws_expect(&w, "early");
 	ws_expect_close(&w, 1000);
-	ws_say(&w, FIN | TEXT, "end");
+	kit_ws_say(&w, FIN | TEXT, "end");
 	ws_close(&w, 1000);
 	kit_expect(c, "end");
 	kit_eof(c);
 	(void)close(w.fd);
 	(void)close(c);
 	c = chained(&h, &w, ASKS);
-	ws_say(&w, FIN | BINARY, OK200);
+	kit_ws_puts(&w, OK200);
 	kit_expect(c, KIT_OK);
 	ws_expect(&w, "early");
 	ws_close(&w, 1011);
@@ -4059,7 +3737,7 @@ chain_carries(void **state)
 	ws_part(&w, 1011);
 	(void)close(c);
 	c = chained(&h, &w, ASKS);
-	ws_say(&w, FIN | BINARY, OK200);
+	kit_ws_puts(&w, OK200);
 	kit_expect(c, KIT_OK);
 	ws_expect(&w, "early");
 	kit_reset(c);
@@ -4091,7 +3769,7 @@ chain_refused(void **state)
 		{ NULL, "junk\r\n\r\n", 502 }
 	};
 	struct hop h = hop();
-	struct ws w = { 0 };
+	struct kit_ws w = { 0 };
 	size_t i;
 	int c;
 
@@ -4108,7 +3786,7 @@ chain_refused(void **state)
 		} else {
 			w = shakes_hands(&h, ASKS);
 			reads_connect(&w, "something.invalid:443");
-			ws_say(&w, FIN | BINARY, cases[i].reply);
+			kit_ws_puts(&w, cases[i].reply);
 		}
 		(void)kit_refusal(c, cases[i].status, "", KIT_STAYS);
 		if (cases[i].handshake == NULL)
@@ -4139,7 +3817,7 @@ chain_of_proxies(void **state)
 	(void)kit_head(o, got, sizeof(got));
 	if (strncmp(got, "GET /page HTTP/1.1\r\n", 20) != 0)
 		kit_fail("the origin was asked <<%s>>", got);
-	has_field(got, "Host", kit_str("127.0.0.1:%u", oport));
+	kit_field_is(got, "Host", kit_str("127.0.0.1:%u", oport));
 	kit_puts(o, "HTTP/1.1 200 Fine\r\nContent-Length: 5\r\n\r\nhello");
 	(void)kit_slurp(c, got, sizeof(got));
 	if (strncmp(got, "HTTP/1.1 200 Fine\r\n", 19) != 0 ||
@@ -4162,13 +3840,13 @@ open_and_close(void **state)
 {
 	struct hop h = hop();
 	struct kit_proc *p;
-	struct ws w;
+	struct kit_ws w;
 
 	(void)state;
 	p = kit_httptun(NULL, "-z", "-x", h.url, HOST, PORT, NONE);
 	w = shakes_hands(&h, ASKS);
 	reads_connect(&w, AUTHORITY);
-	ws_say(&w, FIN | BINARY, OK200);
+	kit_ws_puts(&w, OK200);
 	(void)kit_until_end(w.fd);
 	(void)close(w.fd);
 	ends_well(p);
@@ -4176,7 +3854,7 @@ open_and_close(void **state)
 	p = kit_httptun(NULL, "-z", "-x", h.url, HOST, PORT, NONE);
 	w = shakes_hands(&h, ASKS);
 	reads_connect(&w, AUTHORITY);
-	ws_say(&w, FIN | BINARY, "HTTP/1.1 403 No\r\n\r\n");
+	kit_ws_puts(&w, "HTTP/1.1 403 No\r\n\r\n");
 	(void)close(w.fd);
 	ends_badly(p, 1, kit_str("%s: 403 No", h.hp));
 
@@ -4238,7 +3916,7 @@ bridge_farewell(struct near n)
 {
 	kit_puts(n.p->in, "question");
 	ws_expect(&n.w, "question");
-	ws_say(&n.w, FIN | BINARY, "answer");
+	kit_ws_puts(&n.w, "answer");
 	kit_expect(n.p->out, "answer");
 	ws_close(&n.w, 1000);
 	ws_expect_close(&n.w, 1000);
@@ -4262,10 +3940,10 @@ bridge(void **state)
 		n = open_bridge(&h);
 		kit_puts(n.p->in, "question");
 		ws_expect(&n.w, "question");
-		ws_say(&n.w, FIN | TEXT, "end");
-		ws_say(&n.w, TEXT, "\xe2\x82");
-		ws_say(&n.w, FIN | CONT, "\xac");
-		ws_say(&n.w, FIN | BINARY, "\xff");
+		kit_ws_say(&n.w, FIN | TEXT, "end");
+		kit_ws_say(&n.w, TEXT, "\xe2\x82");
+		kit_ws_say(&n.w, FIN | CONT, "\xac");
+		kit_ws_puts(&n.w, "\xff");
 		kit_expect(n.p->out, "end\xe2\x82\xac\xff");
 		s[0] = stream(NULL, n.p->in, KIT_OUT, 2 * MB, 1);
 		s[1] = stream(&n.w, -1, KIT_IN, 2 * MB, 1);
@@ -4275,7 +3953,7 @@ bridge(void **state)
 		pump(s[0], s[1], s[2], s[3], NULL);
 		kit_idle(n.p);
 		kit_silent(n.w.fd, 0);
-		ws_say(&n.w, FIN | TEXT, "late");
+		kit_ws_say(&n.w, FIN | TEXT, "late");
 		kit_expect(n.p->out, "late");
 		ws_close(&n.w, codes[i]);
 		got = close_code(ws_next(&n.w));
@@ -4305,7 +3983,7 @@ bridge_ends(void **state)
 	for (i = 0; i < KIT_COUNT(cases); i++) {
 		kit_note("the bridge's end %d", cases[i].code);
 		n = open_bridge(&h);
-		ws_say(&n.w, FIN | TEXT, "last words");
+		kit_ws_say(&n.w, FIN | TEXT, "last words");
 		kit_expect(n.p->out, "last words");
 		if (cases[i].code >= 0) {
 			ws_close(&n.w, cases[i].code);
@@ -4360,31 +4038,45 @@ bridge_protocols(void **state)
 	kit_untouched(h.lfd);
 }
 
+/* A bridge whose server sends its 101 and these frames together, cut here;
+ * how many bytes they are. */
+static size_t
+bridge_cut(const struct hop *h, struct near *n, const struct ws_wire *frames,
+    size_t cut)
+{
+	const char *answer;
+	struct ws_wire o;
+
+	kit_note("cut at %zu", cut);
+	*n = greeted(kit_httptun(NULL, h->url, NONE), h, "/", NULL);
+	answer = upgrade(NULL);
+	o.n = strlen(answer);
+	memcpy(o.b, answer, o.n);
+	assert_true(o.n + frames->n <= sizeof(o.b));
+	memcpy(o.b + o.n, frames->b, frames->n);
+	o.n += frames->n;
+	kit_send(n->w.fd, o.b, cut);
+	if (cut > 0)
+		kit_idle(n->p);
+	kit_send(n->w.fd, o.b + cut, o.n - cut);
+	return o.n;
+}
+
 /* A server that talks first may do so together with its 101. */
 static void
 bridge_server_talks_first(void **state)
 {
 	struct ws_wire o = { 0 };
 	struct hop h = hop();
-	const char *answer;
 	struct near n;
 	size_t cut, total = 1;
 
 	(void)state;
+	ws_add(&o, 0, FIN | BINARY, "220 hello\r\n");
+	ws_add(&o, 0, FIN | PING, "x");
+	ws_add(&o, 0, FIN | TEXT, "250 well");
 	for (cut = 0; cut < total; cut += cut < 100 ? 10 : 1) {
-		kit_note("cut at %zu", cut);
-		n = greeted(kit_httptun(NULL, h.url, NONE), &h, "/", NULL);
-		answer = upgrade(NULL);
-		o.n = strlen(answer);
-		memcpy(o.b, answer, o.n);
-		ws_add(&o, 0, FIN | BINARY, "220 hello\r\n");
-		ws_add(&o, 0, FIN | PING, "x");
-		ws_add(&o, 0, FIN | TEXT, "250 well");
-		total = o.n;
-		kit_send(n.w.fd, o.b, cut);
-		if (cut > 0)
-			kit_idle(n.p);
-		kit_send(n.w.fd, o.b + cut, o.n - cut);
+		total = bridge_cut(&h, &n, &o, cut);
 		kit_expect(n.p->out, "220 hello\r\n250 well");
 		ws_expect_pong(&n.w, "x");
 		bridge_farewell(n);
@@ -4398,24 +4090,14 @@ bridge_server_closes_at_once(void **state)
 {
 	struct ws_wire o = { 0 };
 	struct hop h = hop();
-	const char *answer;
 	struct near n;
 	size_t cut, total = 1;
 
 	(void)state;
+	ws_add(&o, 0, FIN | BINARY, "sorry");
+	ws_add(&o, 0, FIN | CLOSE, "\x03\xe8");
 	for (cut = 0; cut < total; cut += cut < 100 ? 10 : 1) {
-		kit_note("cut at %zu", cut);
-		n = greeted(kit_httptun(NULL, h.url, NONE), &h, "/", NULL);
-		answer = upgrade(NULL);
-		o.n = strlen(answer);
-		memcpy(o.b, answer, o.n);
-		ws_add(&o, 0, FIN | BINARY, "sorry");
-		ws_add(&o, 0, FIN | CLOSE, "\x03\xe8");
-		total = o.n;
-		kit_send(n.w.fd, o.b, cut);
-		if (cut > 0)
-			kit_idle(n.p);
-		kit_send(n.w.fd, o.b + cut, o.n - cut);
+		total = bridge_cut(&h, &n, &o, cut);
 		ws_expect_close(&n.w, 1000);
 		(void)close(n.w.fd);
 		kit_expect(n.p->out, "sorry");
@@ -4437,17 +4119,17 @@ bridge_by_other_ways(void **state)
 	kit_proxy(&gw, LOCAL);
 	n = greeted(kit_httptun(NULL, "-H", "X-One: 1", "-x",
 	    kit_str("127.0.0.1:%u", gw.port), h.url, NONE), &h, "/", NULL);
-	has_field(head, "X-One", NULL);		/* the first hop's */
+	kit_field_is(head, "X-One", NULL);		/* the first hop's */
 	kit_puts(n.w.fd, upgrade(NULL));
 	bridge_farewell(n);
 	kit_proxy_settles(&gw);
 
 	n = greeted(kit_httptun(NULL, kit_str("ws://u:pw@%s/x", h.hp), NONE),
 	    &h, "/x", NULL);
-	has_field(head, "Authorization", NULL);
+	kit_field_is(head, "Authorization", NULL);
 	kit_puts(n.w.fd, ASK401 "Content-Length: 0\r\n\r\n");
 	reads_handshake(n.w.fd, "/x", h.hp, NULL);
-	has_field(head, "Authorization", kit_basic("u:pw"));
+	kit_field_is(head, "Authorization", kit_basic("u:pw"));
 	kit_puts(n.w.fd, upgrade(NULL));
 	bridge_farewell(n);
 
@@ -4457,7 +4139,7 @@ bridge_by_other_ways(void **state)
 	kit_puts(n.w.fd, upgrade(NULL));
 	kit_puts(c, "question");
 	ws_expect(&n.w, "question");
-	ws_say(&n.w, FIN | BINARY, "answer");
+	kit_ws_puts(&n.w, "answer");
 	ws_close(&n.w, 1000);
 	kit_expect(c, "answer");
 	kit_eof(c);
@@ -4470,13 +4152,13 @@ bridge_by_other_ways(void **state)
 
 /* Clients that ask too late, each in its way. */
 static void
-ask_too_late(const struct kit_proxy *slow, struct ws w[3])
+ask_too_late(const struct kit_proxy *slow, struct kit_ws w[3])
 {
 	w[0] = ws_client_on(kit_client(slow), ASKS);
 	w[1] = ws_client_on(kit_client(slow), NULL);
-	ws_say(&w[1], BINARY, "CONNECT 127.0.0.1:1 HTTP/1.1\r\n");
+	kit_ws_say(&w[1], BINARY, "CONNECT 127.0.0.1:1 HTTP/1.1\r\n");
 	w[2] = ws_client_on(kit_client(slow), ASKS);
-	ws_say(&w[2], FIN | PING, "hello");
+	kit_ws_say(&w[2], FIN | PING, "hello");
 	ws_expect_pong(&w[2], "hello");
 }
 
@@ -4495,7 +4177,7 @@ not_parting(const struct hop *h, int closes)
 	struct near n = open_near(h, ASKS);
 
 	kit_half_close(n.p->in);
-	ws_end(&n.w);
+	kit_ws_end(&n.w);
 	ws_expect_end(&n.w);
 	ws_expect_close(&n.w, 1000);
 	if (closes)
@@ -4507,13 +4189,13 @@ not_parting(const struct hop *h, int closes)
 static void
 more_to_say(struct pair *c, struct near *n)
 {
-	ws_say(&c->c, FIN | BINARY, "late");
+	kit_ws_puts(&c->c, "late");
 	kit_expect(c->t, "late");
 	ws_close(&c->c, 1000);
 	kit_eof(c->t);
 	kit_eof(c->c.fd);
 	(void)close(c->c.fd);
-	ws_say(&n->w, FIN | BINARY, "late");
+	kit_ws_puts(&n->w, "late");
 	ws_close(&n->w, 1000);
 	kit_expect(n->p->out, "late");
 	(void)close(n->w.fd);
@@ -4528,7 +4210,7 @@ waiting(void **state)
 	struct kit_proxy slow;
 	struct near mute, late, silent, lingering, plain;
 	struct pair a, b, c;
-	struct ws w[3];
+	struct kit_ws w[3];
 	int i;
 
 	(void)state;
@@ -4542,7 +4224,7 @@ waiting(void **state)
 	serve(LOCAL);
 	a = tunnel(ASKS);
 	kit_half_close(a.t);
-	ws_end(&a.c);
+	kit_ws_end(&a.c);
 	ws_expect_end(&a.c);
 	ws_expect_close(&a.c, 1000);		/* not answered */
 	b = tunnel(ASKS);
