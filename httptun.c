@@ -4427,6 +4427,17 @@ poll_pass(struct tunnel *t, int worker)
 	buf_free(&in);
 }
 
+/* The body is waited for; some clients want to hear that (RFC 9110, 10.1.1). */
+static void
+poll_go_on(struct tunnel *t, const struct head *h, size_t len, uint64_t length)
+{
+	static const char reply[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+	if (h->minor > 0 && t->near.in.len - len < length &&
+	    head_lists(h, "Expect", "100-continue"))
+		end_send(&t->near, reply, sizeof(reply) - 1);
+}
+
 /* Serves what was judged to be for a session. */
 static void
 poll_serve(struct tunnel *t, const struct head *h, size_t len)
@@ -4460,12 +4471,14 @@ poll_serve(struct tunnel *t, const struct head *h, size_t len)
 	ids.p = id;
 	if (nend != 1)
 		end = UNKNOWN;
-	buf_take(&t->near.in, len);
-	if (code == 0 && purport == TO_OPEN && t->near.in.len < length)
+	if (code == 0 && purport == TO_OPEN && t->near.in.len - len < length)
 		code = 400;
 	if (code == 0 && purport != TO_OPEN &&
 	    (s == NULL || !same_user(s->t, t)))
 		code = 404;
+	if (code == 0)
+		poll_go_on(t, h, len, length);
+	buf_take(&t->near.in, len);
 	if (code != 0) {
 		poll_unput(t, length);
 		if (framing == BODY_CHUNKED)
@@ -6057,7 +6070,7 @@ static const char usage_text[] =
 "  -I secs      close a tunnel that has been idle so long\n"
 "  -i           the client is on stdin/stdout (inetd; -l)\n"
 "  -j n         worker processes to start with (default 1; -l)\n"
-"  -L spec      forward a local port; repeatable\n"
+"  -L spec      forward a local port (or [addr:]port:URL); repeatable\n"
 "  -l           listen: be a proxy\n"
 "  -N           accepted for nc's sake: half-close is always carried\n"
 "  -n           no name look-ups here\n"

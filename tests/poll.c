@@ -2199,6 +2199,28 @@ no_offset(void **state)
 	settles();
 }
 
+/* A client that wants to hear first that its body is wanted. */
+static void
+expects_to_go_on(void **state)
+{
+	struct tun u;
+
+	(void)state;
+	serve(LOCAL);
+	u = tunnel();
+	kit_puts(c, kit_str("PUT %s HTTP/1.1\r\nHost: x\r\n"
+	    "Tunnel-Offset: 0\r\nExpect: 100-continue\r\n"
+	    "Content-Length: 5\r\n\r\n", u.path));
+	kit_expect(c, "HTTP/1.1 100 Continue\r\n\r\n");
+	kit_puts(c, "hello");
+	kit_expect(u.t, "hello");
+	(void)answers_at(c, 200, 5);
+	deleted(c, u.path);
+	(void)kit_until_end(u.t);
+	(void)close(u.t);
+	settles();
+}
+
 /* How long a body is must be said, and must not be too long; judged by the
  * head alone. */
 static void
@@ -3501,6 +3523,7 @@ main(int argc, char *argv[])
 		KIT_TEST(bad_numbers),
 		KIT_TEST(ends_before_their_bytes),
 		KIT_TEST(no_offset),
+		KIT_TEST(expects_to_go_on),
 		KIT_TEST(lengths),
 		KIT_TEST(bodies_are_no_requests),
 		KIT_TEST(credentials),
