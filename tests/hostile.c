@@ -2327,8 +2327,8 @@ half_close(struct tunnel *t, int down)
 	kit_rests(t->p);
 	assert_true(kit_alive(t->p));
 	kit_pump((struct kit_stream[]){
-		{ down ? t->in : t->far, KIT_OUT, 3 * MB, 5, 1, 0 },
-		{ down ? t->far : t->out, KIT_IN, 3 * MB, 5, 1, 0 },
+		{ down ? t->in : t->far, KIT_OUT, MB, 5, 1, 0 },
+		{ down ? t->far : t->out, KIT_IN, MB, 5, 1, 0 },
 	}, 2);
 	if (t->r->near == STDIO)
 		kit_exits(t->p, 0);
@@ -2360,12 +2360,12 @@ static void
 stall(struct tunnel *t, int down)
 {
 	struct kit_stream s[2] = {
-		{ down ? t->far : t->in, KIT_OUT, 32 * MB, 6, 1, 0 },
-		{ down ? t->out : t->far, KIT_IN, 32 * MB, 6, 1, 0 },
+		{ down ? t->far : t->in, KIT_OUT, 24 * MB, 6, 1, 0 },
+		{ down ? t->out : t->far, KIT_IN, 24 * MB, 6, 1, 0 },
 	};
 
-	kit_stuff(&s[0], 100);
-	if (s[0].done > 24 * MB)
+	kit_stuff(&s[0], 50);
+	if (s[0].done > 20 * MB)
 		kit_fail("the sender was not stopped");
 	kit_rests(t->p);
 	kit_puts(down ? t->in : t->far, "meanwhile");
@@ -2968,31 +2968,32 @@ static const struct {
 	const char	*name;
 	int		 weight;
 	int		 methods;
+	int		 fails;		/* it has to be asked again */
 } moods[COUNTS] = {
-	[PLAIN] = { "passed on as it was", 30, ANY },
-	[PIECES] = { "in small pieces", 8, ANY },
-	[SLOW] = { "delayed", 8, ANY },
-	[OLD] = { "in HTTP/1.0, field names in lower case", 8, ANY },
-	[CHUNKED] = { "the answer in chunks", 8, ANY },
-	[CHUNKED_CUT] = { "the answer in chunks, cut off", 4, ANY },
-	[TO_THE_END] = { "the answer's body up to the end", 8, ANY },
-	[TO_THE_END_CUT] = { "the answer's body less than it was", 4, OPEN },
-	[INTERIM] = { "an interim answer first", 4, ANY },
-	[CUT_HEAD] = { "cut off in the request's head", 4, ANY },
-	[CUT_BODY] = { "cut off in the request's body", 4, POST | PUT },
-	[CUT_SENT] = { "cut off behind the request", 4, ANY },
-	[LOSE] = { "the answer lost", 4, ANY },
-	[CUT_ANSWER_HEAD] = { "cut off in the answer's head", 4, ANY },
-	[CUT_ANSWER_BODY] = { "cut off in the answer's body", 4, ANY },
-	[BUSY] = { "an own error, not passed on", 6, ANY },
-	[BUSY_AFTER] = { "an own error instead of the answer", 4, ANY },
-	[PAGE] = { "a page of its own", 4, OPEN },
-	[TWICE] = { "repeated, both at once", 6, ANY },
-	[BY_TURNS] = { "repeated, one after the other", 6, ANY },
-	[LATER] = { "repeated when nobody waits for it", 6, OPEN },
-	[IDLE_CUT] = { "a connection closed before a request", 0, 0 },
-	[IDLE_408] = { "a 408 before a request", 0, 0 },
-	[TOO_LARGE] = { "too large: 413", 0, 0 },
+	[PLAIN] = { "passed on as it was", 30, ANY, 0 },
+	[PIECES] = { "in small pieces", 8, ANY, 0 },
+	[SLOW] = { "delayed", 8, ANY, 0 },
+	[OLD] = { "in HTTP/1.0, field names in lower case", 8, ANY, 0 },
+	[CHUNKED] = { "the answer in chunks", 8, ANY, 0 },
+	[CHUNKED_CUT] = { "the answer in chunks, cut off", 4, ANY, 1 },
+	[TO_THE_END] = { "the answer's body up to the end", 8, ANY, 0 },
+	[TO_THE_END_CUT] = { "the answer's body less than it was", 4, OPEN, 1 },
+	[INTERIM] = { "an interim answer first", 4, ANY, 0 },
+	[CUT_HEAD] = { "cut off in the request's head", 4, ANY, 1 },
+	[CUT_BODY] = { "cut off in the request's body", 4, POST | PUT, 1 },
+	[CUT_SENT] = { "cut off behind the request", 4, ANY, 1 },
+	[LOSE] = { "the answer lost", 4, ANY, 1 },
+	[CUT_ANSWER_HEAD] = { "cut off in the answer's head", 4, ANY, 1 },
+	[CUT_ANSWER_BODY] = { "cut off in the answer's body", 4, ANY, 1 },
+	[BUSY] = { "an own error, not passed on", 6, ANY, 1 },
+	[BUSY_AFTER] = { "an own error instead of the answer", 4, ANY, 1 },
+	[PAGE] = { "a page of its own", 4, OPEN, 1 },
+	[TWICE] = { "repeated, both at once", 6, ANY, 0 },
+	[BY_TURNS] = { "repeated, one after the other", 6, ANY, 0 },
+	[LATER] = { "repeated when nobody waits for it", 6, OPEN, 0 },
+	[IDLE_CUT] = { "a connection closed before a request", 0, 0, 0 },
+	[IDLE_408] = { "a 408 before a request", 0, 0, 0 },
+	[TOO_LARGE] = { "too large: 413", 0, 0, 0 },
 };
 
 /* A message as it was read; it may not be whole yet. */
@@ -3004,7 +3005,12 @@ struct message {
 static struct message	 request, reply;
 static int		 meddle_up = -1;	/* the kept connection there */
 static uint64_t		 meddle_seed;
-static unsigned		*meddle_counts;		/* of all processes */
+
+/* what all the processes know together */
+static struct {
+	unsigned	 counts[COUNTS];
+	unsigned char	 failed[4096];	/* in a row, for each target */
+}			*meddled_so_far;
 
 /* A number below n. */
 static unsigned
@@ -3019,7 +3025,7 @@ roll(unsigned n)
 static void
 counted(int what)
 {
-	(void)__sync_fetch_and_add(&meddle_counts[what], 1);
+	(void)__sync_fetch_and_add(&meddled_so_far->counts[what], 1);
 }
 
 /* Leaves for good, in one of the ways that there are. */
@@ -3125,6 +3131,24 @@ draw(int which)
 			return (enum mood)i;
 		n -= sum;
 	}
+}
+
+/* Not so often in a row for one tunnel that its pauses get long. */
+static enum mood
+moderate(enum mood mood)
+{
+	const char *s = strchr(request.b, ' ') + 1;
+	unsigned char *failed;
+	unsigned hash = 0;
+
+	for (; *s != ' ' && *s != '\0'; s++)
+		hash = hash * 31 + (unsigned char)*s;
+	failed = &meddled_so_far->failed[hash %
+	    sizeof(meddled_so_far->failed)];
+	if (moods[mood].fails && ++*failed <= 4)
+		return mood;
+	*failed = 0;
+	return moods[mood].fails ? PLAIN : mood;
 }
 
 /* An answer of its own; the request has been read. */
@@ -3412,7 +3436,7 @@ meddle(int c)
 	while (request.head == 0)
 		if (!more(c, &request, 1 + roll(4096)))
 			_exit(0);
-	mood = draw(method());
+	mood = moderate(draw(method()));
 	counted((int)mood);
 	if (mood == CUT_HEAD)
 		leave(c);
@@ -3470,9 +3494,9 @@ meddler(const char *course)
 	int i;
 
 	meddle_seed = strtoul(course, NULL, 10) * 2654435761U + 1;
-	meddle_counts = mmap(NULL, COUNTS * sizeof(*meddle_counts),
+	meddled_so_far = mmap(NULL, sizeof(*meddled_so_far),
 	    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (meddle_counts == MAP_FAILED)
+	if (meddled_so_far == MAP_FAILED)
 		return 1;
 	(void)signal(SIGPIPE, SIG_IGN);
 	pfd[1].fd = between_listen(&here);
@@ -3484,9 +3508,9 @@ meddler(const char *course)
 	} while (pfd[0].revents == 0);
 	between_kill(SIGKILL);
 	for (i = 0; i < COUNTS; i++) {
-		fprintf(stderr, "  %6u  %s\n", meddle_counts[i],
-		    moods[i].name);
-		sum += i == PLAIN ? 0 : meddle_counts[i];
+		fprintf(stderr, "  %6u  %s\n",
+		    meddled_so_far->counts[i], moods[i].name);
+		sum += i == PLAIN ? 0 : meddled_so_far->counts[i];
 	}
 	fprintf(stderr, "meddled %u\n", sum);
 	return 0;
@@ -3519,26 +3543,30 @@ meddled(struct kit_proc *m, unsigned least)
 		kit_fail("it has not meddled %u times", least);
 }
 
-/* A lot each way at once, by one hop or two. */
-static void
-meddled_stream(const char *hop, const char *next, uint64_t bytes)
+/* A tunnel by one hop or two, and what is to go through it. */
+static struct kit_proc *
+meddled_stream(const char *hop, const char *next, uint64_t bytes,
+    struct kit_stream s[4])
 {
+	const char *port = kit_str("%u", tport);
 	struct kit_proc *p;
-	const char *port;
 	int far;
 
-	tl = kit_listen(AF_INET, &tport);
-	port = kit_str("%u", tport);
 	p = next == NULL ?
 	    kit_httptun(NULL, "-x", hop, "127.0.0.1", port, NONE) :
 	    kit_httptun(NULL, "-x", hop, "-x", next, "127.0.0.1", port, NONE);
 	far = kit_accept(tl);
-	kit_pump((struct kit_stream[]){
-		{ p->in, KIT_OUT, bytes, 1, 0, 0 },
-		{ p->out, KIT_IN, bytes, 2, 0, 0 },
-		{ far, KIT_OUT, bytes, 2, 0, 0 },
-		{ far, KIT_IN, bytes, 1, 0, 0 },
-	}, 4);
+	s[0] = (struct kit_stream){ p->in, KIT_OUT, bytes, 1, 0, 0 };
+	s[1] = (struct kit_stream){ p->out, KIT_IN, bytes, 2, 0, 0 };
+	s[2] = (struct kit_stream){ far, KIT_OUT, bytes, 2, 0, 0 };
+	s[3] = (struct kit_stream){ far, KIT_IN, bytes, 1, 0, 0 };
+	return p;
+}
+
+/* Both ends, in order. */
+static void
+meddled_end(struct kit_proc *p, int far)
+{
 	flat(p);
 	kit_half_close(p->in);
 	kit_half_close(far);
@@ -3546,24 +3574,31 @@ meddled_stream(const char *hop, const char *next, uint64_t bytes)
 	kit_eof(p->out);
 	kit_exits(p, 0);
 	kit_err_is(p, "");
-	kit_untouched(tl);
 }
 
-/* The meddler is in front of the gateway, then a plain proxy on the way. */
+/* A lot each way at once; the meddler is in front of the gateway for one
+ * tunnel, and a plain proxy on the way for the other. */
 static void
 meddled_streams(void **state)
 {
-	struct kit_proc *m;
+	struct kit_stream s[8];
+	struct kit_proc *m, *p[2];
 	const char *hp;
 
 	(void)state;
 	kit_proxy(&server, LOCAL);
+	tl = kit_listen(AF_INET, &tport);
 	m = between("--meddler", server.port, seed());
 	hp = kit_str("127.0.0.1:%u", kit_listening(m, 0));
-	meddled_stream(kit_str("poll://%s/", hp), NULL, is_long() ? 100 * MB :
-	    3 * MB);
-	meddled_stream(kit_str("http://%s", hp), kit_str(
-	    "poll://127.0.0.1:%u/", server.port), is_long() ? 20 * MB : MB);
+	p[0] = meddled_stream(kit_str("poll://%s/", hp), NULL, is_long() ?
+	    100 * MB : 2 * MB, s);
+	p[1] = meddled_stream(kit_str("http://%s", hp),
+	    kit_str("poll://127.0.0.1:%u/", server.port), is_long() ?
+	    100 * MB : 2 * MB, s + 4);
+	kit_pump(s, 8);
+	meddled_end(p[0], s[2].fd);
+	meddled_end(p[1], s[6].fd);
+	kit_untouched(tl);
 	kit_proxy_below(&server, PEAK);
 	meddled(m, 20);
 }
