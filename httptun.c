@@ -4554,7 +4554,8 @@ struct lane {
 	unsigned	 authorized;	/* whose credentials it bears, a bit each */
 	int		 renewed;	/* nonces that were too old, in a row */
 	int		 status;	/* of the answer, 0: no head yet */
-	int		 pause;		/* ms before the next try */
+	int		 pause;		/* ms before the next try, */
+	int		 empty;		/* or after an empty answer */
 	int64_t		 asked;
 	uint64_t	 offset;	/* that the request had */
 	size_t		 length;	/* of its body */
@@ -5061,13 +5062,13 @@ lane_get_done(struct lane *l)
 		return;
 	}
 	if (!empty || took >= 1000) {
-		l->pause = 0;
+		l->empty = 0;
 		lane_go(l);
 		return;
 	}
 	/* An answer of nothing that did not wait. */
-	l->pause = l->pause == 0 ? 10 : l->pause < 500 ? 2 * l->pause : 1000;
-	timer_set(&l->timer, l->pause, lane_again, l);
+	l->empty = l->empty == 0 ? 10 : l->empty < 500 ? 2 * l->empty : 1000;
+	timer_set(&l->timer, l->empty, lane_again, l);
 }
 
 static void
@@ -5136,8 +5137,7 @@ lane_over(struct lane *l)
 		p->heard = loop_now();
 		l->renewed = 0;
 		p->keeping = 0;
-		if (l->purport != TO_GET)
-			l->pause = 0;
+		l->pause = 0;
 		(l->purport == TO_OPEN ? lane_post_done : l->purport ==
 		    TO_PUT ? lane_put_done : lane_get_done)(l);
 	}
