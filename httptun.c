@@ -4438,71 +4438,96 @@ poll_go_on(struct tunnel *t, const struct head *h, size_t len, uint64_t length)
 		end_send(&t->near, reply, sizeof(reply) - 1);
 }
 
+/* What a request of a session's says. */
+struct wish {
+	enum purport	 purport;
+	uint64_t	 offset, end, length;
+	int		 code;		/* it is refused with, or 0 */
+};
+
+static void
+poll_read(const struct tunnel *t, const struct head *h, size_t len,
+    const struct session *s, struct wish *w)
+{
+	enum framing framing;
+	int offset, end;
+
+	memset(w, 0, sizeof(*w));
+	w->purport = poll_purport(h);
+	offset = head_number(h, "Tunnel-Offset", &w->offset);
+	if ((end = head_number(h, "Tunnel-End", &w->end)) != 1)
+		w->end = UNKNOWN;
+	framing = head_framing(h, &w->length);
+	if (framing != BODY_LENGTH)
+		w->length = 0;
+	w->code = framing == BODY_CHUNKED ? 411 : poll_malformed(h,
+	    w->purport, w->length, s != NULL ? s->dialect == NATIVE :
+	    t->native, offset, end);
+	if (w->code != 0)
+		return;
+	if (w->purport != TO_OPEN && (s == NULL || !same_user(s->t, t)))
+		w->code = 404;
+	else if (w->purport == TO_OPEN && t->near.in.len - len < w->length)
+		w->code = 400;
+}
+
+/* What cannot be done.  A body that is not there yet ends the connection. */
+static void
+poll_unserved(struct tunnel *t, const struct session *s, const struct wish *w)
+{
+	if (w->code == 411)
+		t->keep = 0;
+	poll_unput(t, w->length);
+	if (w->code == 404 && !t->native)
+		poll_reply(t, 404, 0, UNKNOWN, NULL, 0);
+	else
+		poll_refuse(t, w->code, s != NULL && w->code != 404 ?
+		    s->have : 0, status_reason(w->code));
+}
+
 /* Serves what was judged to be for a session. */
 static void
 poll_serve(struct tunnel *t, const struct head *h, size_t len)
 {
-	enum purport purport = poll_purport(h);
-	uint64_t offset = 0, end = UNKNOWN, length = 0;
-	int noffset = head_number(h, "Tunnel-Offset", &offset), nend, code, w;
-	enum framing framing = head_framing(h, &length);
-	char id[POLL_ID + 1];
+	char id[POLL_ID + 1], form[POLL_POST_MAX];
+	struct buf *in = &t->near.in;
 	struct span ids;
 	struct session *s;
+	struct wish w;
+	int worker;
 
 	(void)poll_id(poll_path(h), &ids);
 	s = session_find(ids);
-	w = s != NULL ? crew_number() : slot_find(ids.p, ids.n);
+	worker = s != NULL ? crew_number() : slot_find(ids.p, ids.n);
 	/* Where this worker is full, the first process knows another one. */
-	if (!t->passed && ((w != -1 && w != crew_number()) ||
-	    (w == -1 && purport == TO_OPEN && !tunnels_room()))) {
-		poll_pass(t, w != -1 ? w : CREW_FIRST);
+	if (!t->passed && ((worker != -1 && worker != crew_number()) ||
+	    (worker == -1 && head_method(h, "POST") && !tunnels_room()))) {
+		poll_pass(t, worker != -1 ? worker : CREW_FIRST);
 		return;
 	}
 	t->passed = 0;
-	nend = head_number(h, "Tunnel-End", &end);
-	if (framing != BODY_LENGTH)
-		length = 0;
-	code = framing == BODY_CHUNKED ? 411 : poll_malformed(h, purport,
-	    length, s != NULL ? s->dialect == NATIVE : t->native, noffset,
-	    nend);
+	poll_read(t, h, len, s, &w);
+	if (w.code == 0)
+		poll_go_on(t, h, len, w.length);
 	t->keep = head_persists(h) && !draining;
 	memcpy(id, ids.p, ids.n);
 	ids.p = id;
-	if (nend != 1)
-		end = UNKNOWN;
-	if (code == 0 && purport == TO_OPEN && t->near.in.len - len < length)
-		code = 400;
-	if (code == 0 && purport != TO_OPEN &&
-	    (s == NULL || !same_user(s->t, t)))
-		code = 404;
-	if (code == 0)
-		poll_go_on(t, h, len, length);
-	buf_take(&t->near.in, len);
-	if (code != 0) {
-		poll_unput(t, length);
-		if (framing == BODY_CHUNKED)
-			t->keep = 0;
-		if (code == 404 && !t->native)
-			poll_reply(t, 404, 0, UNKNOWN, NULL, 0);
-		else
-			poll_refuse(t, code, s != NULL && code != 404 ?
-			    s->have : 0, status_reason(code));
-	} else if (purport == TO_OPEN) {
-		struct buf *in = &t->near.in;
-		char form[POLL_POST_MAX];
-
-		if (length > 0) {
-			memcpy(form, in->p + in->off, (size_t)length);
-			buf_take(in, (size_t)length);
-		}
-		poll_post(t, s, ids, form, (size_t)length);
-	} else if (purport == TO_PUT)
-		poll_put(t, s, offset, length, end);
-	else if (purport == TO_GET)
-		poll_get(t, s, offset);
-	else
+	buf_take(in, len);
+	if (w.code != 0)
+		poll_unserved(t, s, &w);
+	else if (w.purport == TO_PUT)
+		poll_put(t, s, w.offset, w.length, w.end);
+	else if (w.purport == TO_GET)
+		poll_get(t, s, w.offset);
+	else if (w.purport == TO_DELETE)
 		poll_delete(t, s);
+	else {
+		if (w.length > 0) {
+			memcpy(form, in->p + in->off, (size_t)w.length);
+			buf_take(in, (size_t)w.length);
+		}
+		poll_post(t, s, ids, form, (size_t)w.length);
+	}
 }
 
 /* A connection whose request is for a session of this worker's. */
