@@ -1639,11 +1639,12 @@ sleeve_put(struct tunnel *t)
 	struct tunnel *s = NULL;
 	int fd[2];
 
-	if (fd_pair(fd) == -1 || (s = tunnel_new(&by_sleeve)) == NULL) {
-		if (s == NULL && errno == ENOMEM) {
-			close(fd[0]);
-			close(fd[1]);
-		}
+	if (fd_pair(fd) == 0 && (s = tunnel_new(&by_sleeve)) == NULL) {
+		close(fd[0]);
+		close(fd[1]);
+		errno = ENOMEM;
+	}
+	if (s == NULL) {
 		tunnel_refuse(t, 503, "connection_limit_reached",
 		    t->opening->hop->who, "%s", strerror(errno));
 		return -1;
@@ -1887,9 +1888,9 @@ hop_challenged(struct tunnel *t, const struct head *h, size_t len)
 
 /*
  * An exit's refusal is the client's answer: its status, the token of its
- * Proxy-Status (RFC 9209, 2.3) and its line.  0: more of it is to come.
+ * Proxy-Status (RFC 9209, 2.3) and its line, once that is there.
  */
-static int
+static void
 link_refused(struct tunnel *t, const struct head *h, size_t len)
 {
 	struct opening *o = t->opening;
@@ -1902,7 +1903,7 @@ link_refused(struct tunnel *t, const struct head *h, size_t len)
 	    o->left > sizeof(o->fault.what))
 		o->left = 0;
 	if (in->len - len < o->left && !t->far.eof)
-		return 0;
+		return;
 	for (n = 0; n < o->left && n < in->len - len && body[n] != '\n'; )
 		n++;
 	for (p = f != NULL ? f->value.p : ""; f != NULL &&
@@ -1920,7 +1921,6 @@ link_refused(struct tunnel *t, const struct head *h, size_t len)
 	tunnel_refuse(t, h->status, o->token[0] != '\0' ? o->token :
 	    "destination_unavailable", n > 0 ? "" : "exit", "%.*s", (int)n,
 	    body);
-	return 1;
 }
 
 static void
@@ -1931,7 +1931,7 @@ hop_refused(struct tunnel *t, const struct head *h, size_t len)
 
 	if (t->opening->hop == &exit_hop && h->status >= 400 &&
 	    h->status <= 599 && h->status != 401 && h->status != 407) {
-		(void)link_refused(t, h, len);
+		link_refused(t, h, len);
 		return;
 	}
 	t->opening->fault.received = h->status;

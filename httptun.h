@@ -609,15 +609,14 @@ void	end_stdio(struct end *, const struct steps *, void *owner);
 /*
  * An end without a descriptor: its carrier's send takes what comes for it (or
  * says EAGAIN), its finish may say EAGAIN too, until end_resume().  What it
- * receives is brought by end_came(), end_ended() and end_lost(), or by ends
- * that are joined to its peer.
+ * receives is brought by end_came() and end_ended(), or by ends that are
+ * joined to its peer.
  */
 void	end_virtual(struct end *, const struct carrier *, const struct steps *,
 	    void *owner);
 void	end_resume(struct end *);
 void	end_came(struct end *, const void *, size_t n);
 void	end_ended(struct end *);
-void	end_lost(struct end *, int error);
 /* Queues bytes and sends what goes at once.  Errors come as broken. */
 void	end_send(struct end *, const void *, size_t);
 /* Ends our direction once out is sent. */

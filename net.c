@@ -1358,12 +1358,6 @@ end_ended(struct end *e)
 }
 
 void
-end_lost(struct end *e, int error)
-{
-	end_break(e, error);
-}
-
-void
 end_send(struct end *e, const void *p, size_t n)
 {
 	const unsigned char *s = p;
