@@ -99,19 +99,23 @@ rests(void)
 	}
 }
 
-/* How many connections there are to a port of ours. */
+/* How many connections there are to a port of ours.  VIA may have the same
+ * number for one of its own: a port that nobody chose is only free of others
+ * at the same address. */
 static int
 connections(unsigned port)
 {
 	FILE *f = fopen("/proc/self/net/tcp", "r");
-	unsigned p, st;
+	in_addr_t via = inet_addr(VIA);
+	unsigned a, p, st;
 	char line[512];
 	int n = 0;
 
 	assert_non_null(f);
 	while (fgets(line, sizeof(line), f) != NULL)
-		n += sscanf(line, " %*d: %*[0-9A-F]:%x %*[0-9A-F]:%*x %x", &p,
-		    &st) == 2 && p == port && st == 1;	/* ESTABLISHED */
+		n += sscanf(line, " %*d: %x:%x %*[0-9A-F]:%*x %x", &a, &p,
+		    &st) == 3 && a != via && p == port &&
+		    st == 1;				/* ESTABLISHED */
 	fclose(f);
 	return n;
 }
