@@ -2118,6 +2118,121 @@ ws_decode(struct ws *w, unsigned char *p, size_t n)
 	return (ssize_t)out;
 }
 
+/* ---- commands -------------------------------------------------------------- */
+
+/* Whether a shell takes it for one word, and no program for an option. */
+static int
+shell_safe(const char *host)
+{
+	return *host != '-' && host[strspn(host, ".:_%-0123456789"
+	    "abcdefghijklmnopqrstuvwxyz" "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] ==
+	    '\0';
+}
+
+int
+command_expand(struct buf *b, const char *text, const char *host,
+    unsigned port, const char *path)
+{
+	const char *p;
+	int bad = 0;
+
+	if (!shell_safe(host)) {
+		errno = EINVAL;
+		return -1;
+	}
+	for (; (p = strchr(text, '%')) != NULL; text = p) {
+		bad |= buf_put(b, text, (size_t)(p - text));
+		p += 2;
+		switch (p[-1]) {
+		case 'h':
+			bad |= buf_put(b, host, strlen(host));
+			break;
+		case 'p':
+			bad |= buf_fmt(b, "%u", port);
+			break;
+		case 's':
+			bad |= buf_put(b, path, strlen(path));
+			break;
+		case '%':
+			bad |= buf_put(b, "%", 1);
+			break;
+		default:		/* it means something to the command */
+			p--;
+			bad |= buf_put(b, "%", 1);
+		}
+	}
+	return bad | buf_put(b, text, strlen(text));
+}
+
+/* One of openssl's errors has its reason behind the fifth colon. */
+static struct span
+tls_error(struct span line)
+{
+	size_t i;
+	int colons = 0;
+
+	for (i = 0; i < line.n && colons < 5; i++)
+		colons += line.p[i] == ':';
+	if (colons == 5 && i < line.n) {
+		line.p += i;
+		line.n -= i;
+		for (i = 0; i < line.n && line.p[i] != ':'; )
+			i++;
+		line.n = i;
+	}
+	return line;
+}
+
+/* Where it begins in the line, NULL: nowhere. */
+static const char *
+line_find(struct span line, const char *what)
+{
+	size_t n = strlen(what), i;
+
+	for (i = 0; i + n <= line.n; i++)
+		if (memcmp(line.p + i, what, n) == 0)
+			return line.p + i;
+	return NULL;
+}
+
+static int
+line_begins(struct span line, const char *what)
+{
+	return line_find(line, what) == line.p;
+}
+
+void
+tls_reason(char *dst, size_t size, const char *text, size_t n)
+{
+	const char *end = text + n, *p;
+	struct span line, last = { NULL, 0 }, error = { NULL, 0 };
+
+	for (; text < end; text = line.p + line.n + 1) {
+		line.p = text;
+		p = memchr(text, '\n', (size_t)(end - text));
+		line.n = (size_t)((p != NULL ? p : end) - text);
+		if ((p = line_find(line, "verify error:num=")) != NULL) {
+			while (p < line.p + line.n && *p != ':')
+				p++;
+			for (p++; p < line.p + line.n && *p != ':'; )
+				p++;
+			p += p < line.p + line.n;
+			snprintf(dst, size, "certificate not verified: %.*s",
+			    (int)(line.p + line.n - p), p);
+			return;
+		}
+		if (error.p == NULL && line_find(line, ":error:") != NULL)
+			error = tls_error(line);
+		if (line.n > 0 && !line_begins(line, "depth=") &&
+		    !line_begins(line, "verify return:"))
+			last = line;
+	}
+	if (error.p != NULL)
+		last = error;
+	if (last.p != NULL)
+		snprintf(dst, size, "TLS failed: %.*s", (int)last.n, last.p);
+}
+
 /* ---- replies ------------------------------------------------------------------ */
 
 static const struct {

@@ -46,6 +46,10 @@
 
 #define NO_PORT		65536		/* sockets come from elsewhere */
 #define WHY_MAX		256		/* bytes of a reason in the log */
+#define OTHERS_MAX	32		/* hops in one place of a chain */
+#define TICK_MS		250		/* of what is being opened */
+#define TLS_COMMAND	"exec openssl s_client -quiet -verify_return_error " \
+			"-unix %s "
 #define SESSION_LOAD	2		/* connections that a session has */
 #define POLL_FIELDS	"Cache-Control: no-store\r\n" \
 			"X-Accel-Buffering: no\r\n"
@@ -66,14 +70,19 @@ struct rule {
 	int		 letter;	/* 'c' or 't' */
 };
 
-/* How a hop is asked. */
-enum carriage { BY_CONNECT, BY_WS, BY_POLL };
+/* How a hop is asked; a command is a connection, and asked nothing. */
+enum carriage { BY_CONNECT, BY_WS, BY_POLL, BY_EXEC };
 
+/* One of those that may stand in one place of a chain. */
 struct hop {
-	struct hop	*next;
+	struct hop	*next;		/* the first one of the next place */
+	struct hop	*other;		/* the next one of the same place */
+	unsigned char	 place;		/* its number */
+	unsigned char	 best;		/* of its first: which worked last */
+	unsigned char	 tls;		/* it is asked over TLS */
 	enum carriage	 carriage;
 	char		*arg;		/* as it was written, until parsed */
-	char		*path;		/* of its URL, with a query */
+	char		*path;		/* of its URL, with a query; a command */
 	char		*user, *pass;	/* NULL: none, not known (yet) */
 	char		*digest;	/* its challenge, NULL: none (yet) */
 	unsigned	 nc;		/* how often that was answered */
@@ -607,10 +616,11 @@ static const struct {
 	const char	*name;
 	enum carriage	 carriage;
 	unsigned	 port;
+	unsigned char	 tls;
 } schemes[] = {
-	{ "http", BY_CONNECT, 3128 },
-	{ "ws", BY_WS, 80 },
-	{ "poll", BY_POLL, 80 }
+	{ "http", BY_CONNECT, 3128, 0 }, { "https", BY_CONNECT, 443, 1 },
+	{ "ws", BY_WS, 80, 0 }, { "wss", BY_WS, 443, 1 },
+	{ "poll", BY_POLL, 80, 0 }, { "polls", BY_POLL, 443, 1 }
 };
 #define SCHEMES	(sizeof(schemes) / sizeof(schemes[0]))
 
@@ -655,6 +665,29 @@ hop_path(struct hop *h, const struct url *u)
 	return NULL;
 }
 
+static int
+hop_is_command(const char *arg)
+{
+	return strncmp(arg, "exec:", 5) == 0;
+}
+
+/* A command is named by its first word: the rest may be secret. */
+static const char *
+hop_command(struct hop *h, const char *arg)
+{
+	const char *text = arg + 5 + strspn(arg + 5, " \t");
+	size_t n = strcspn(text, " \t");
+
+	if (*text == '\0')
+		return "no command";
+	h->carriage = BY_EXEC;
+	h->path = xdup(text, strlen(text));
+	if (n > HOST_MAX)
+		n = HOST_MAX;
+	snprintf(h->who, sizeof(h->who), "exec:%.*s", (int)n, text);
+	return NULL;
+}
+
 /* A hop; without a scheme it is -X's. */
 static const char *
 hop_parse(struct hop *h, const char *arg)
@@ -663,6 +696,8 @@ hop_parse(struct hop *h, const char *arg)
 	struct url u;
 	size_t i;
 
+	if (hop_is_command(arg))
+		return hop_command(h, arg);
 	url_split(&u, arg);
 	for (i = 0; i < SCHEMES; i++)
 		if (u.scheme.p == NULL ? schemes[i].carriage == opt.carriage :
@@ -671,6 +706,7 @@ hop_parse(struct hop *h, const char *arg)
 	if (i == SCHEMES)
 		return "a scheme that this version does not speak";
 	h->carriage = schemes[i].carriage;
+	h->tls = schemes[i].tls;
 	if ((wrong = hop_path(h, &u)) != NULL ||
 	    (wrong = hop_user(h, &u)) != NULL ||
 	    (wrong = authority_parse(u.host_port.p, u.host_port.n, h->host,
@@ -685,10 +721,19 @@ static void
 hop_mask(char *arg)
 {
 	struct url u;
+	char *comma = strchr(arg, ',');
 
+	if (hop_is_command(arg))
+		return;
+	if (comma != NULL) {
+		*comma = '\0';
+		hop_mask(comma + 1);
+	}
 	url_split(&u, arg);
 	if (u.pass.n > 0)
 		memset(arg + (u.pass.p - arg), '*', u.pass.n);
+	if (comma != NULL)
+		*comma = ',';
 }
 
 static const char *
@@ -697,6 +742,21 @@ getenv_set(const char *name)
 	const char *v = getenv(name);
 
 	return v != NULL && *v != '\0' ? v : NULL;
+}
+
+/* What speaks TLS for us, in the place where the hop is asked. */
+static const char *
+hop_tls(const struct hop *h)
+{
+	const char *command = getenv_set("HTTPTUN_TLS");
+	union addr a;
+
+	if (command != NULL && strstr(command, "%s") == NULL)
+		die(2, "HTTPTUN_TLS", "no %%s, the socket to connect to");
+	if (command != NULL)
+		return command;
+	return addr_literal(&a, h->host, 0) == 0 ? TLS_COMMAND "-verify_ip %h" :
+	    TLS_COMMAND "-verify_hostname %h -servername %h";
 }
 
 /* The proxy that the environment names (lower case first), once. */
@@ -718,8 +778,12 @@ hop_environment(void)
 	if (v == NULL)
 		return NULL;
 	hop = xalloc(sizeof(*hop));
-	if ((wrong = hop_parse(hop, v)) != NULL)
+	wrong = hop_is_command(v) ? "no command may stand there" :
+	    hop_parse(hop, v);
+	if (wrong != NULL)
 		die(1, names[i], "%s", wrong);
+	if (hop->tls)
+		(void)hop_tls(hop);
 	return hop;
 }
 
@@ -782,6 +846,49 @@ no_proxy(const char *host)
 	return 0;
 }
 
+/* All that may stand in one place: hops with commas between them. */
+static const char *
+hop_parse_all(struct hop *h)
+{
+	struct hop *first = h;
+	char *arg = h->arg, *comma;
+	const char *wrong;
+	int n = 0;
+
+	for (; arg != NULL; arg = comma) {
+		comma = hop_is_command(arg) ? NULL : strchr(arg, ',');
+		if (comma != NULL)
+			*comma++ = '\0';
+		if (h == NULL) {
+			for (h = first; h->other != NULL; )
+				h = h->other;
+			h = h->other = xalloc(sizeof(*h));
+			h->next = first->next;
+			h->place = first->place;
+		}
+		if ((wrong = hop_parse(h, arg)) != NULL)
+			return wrong;
+		if (h->tls)
+			(void)hop_tls(h);
+		if (h->carriage == BY_EXEC && (h->place > 0 || n > 0))
+			return "a command is the first hop, and alone";
+		h = NULL;
+		if (++n > OTHERS_MAX)
+			return "too many to choose from";
+	}
+	return NULL;
+}
+
+/* Whether one of those that may stand there is asked so. */
+static int
+place_has(const struct hop *h, enum carriage carriage)
+{
+	for (; h != NULL; h = h->other)
+		if (h->carriage == carriage)
+			return 1;
+	return 0;
+}
+
 /* -x hops are read when it is known what -X says. */
 static void
 hops_parse(void)
@@ -789,15 +896,19 @@ hops_parse(void)
 	const char *wrong;
 	struct hop *h;
 	int polls = 0;
+	unsigned char place = 0;
+	char *said;
 
 	for (h = opt.hops; h != NULL; h = h->next) {
-		wrong = hop_parse(h, h->arg);
-		if (wrong == NULL && h->carriage == BY_POLL && polls++ > 0)
+		h->place = place++;
+		said = xdup(h->arg, strlen(h->arg));
+		hop_mask(said);
+		wrong = hop_parse_all(h);
+		if (wrong == NULL && place_has(h, BY_POLL) && polls++ > 0)
 			wrong = "a second poll server in the chain";
-		if (wrong != NULL) {
-			hop_mask(h->arg);
-			die(2, "-x", "%s: %s", h->arg, wrong);
-		}
+		if (wrong != NULL)
+			die(2, "-x", "%s: %s", said, wrong);
+		free(said);
 		secret_wipe(h->arg, strlen(h->arg));
 		free(h->arg);
 		h->arg = NULL;
@@ -814,6 +925,9 @@ bridge_new(char *arg, const char *who)
 	hop_mask(arg);
 	if (wrong == NULL && h->carriage != BY_WS)
 		wrong = "not a WebSocket's URL";
+	if (wrong == NULL && h->tls)
+		(void)hop_tls(h);
+	h->place = HOPS_MAX;
 
 	if (wrong != NULL)
 		die(2, who, "%s: %s", arg, wrong);
@@ -835,7 +949,10 @@ hop_credentials(struct hop *h)
 {
 	const struct cred *c = NULL;
 
-	if (h == NULL || h->user != NULL)
+	if (h == NULL)
+		return;
+	hop_credentials(h->other);
+	if (h->user != NULL)
 		return;
 	if (opt.mode != MODE_LISTEN && opt.creds != NULL)
 		c = opt.creds;
@@ -873,10 +990,13 @@ struct fault {
 
 /* All that is needed only until a tunnel is open; freed then. */
 struct opening {
+	struct hop	*chain;		/* all that may be, of each place */
 	struct hop	*first, *hop;	/* the hop that is being asked */
 	struct hop	*bridge;	/* what is behind them: a URL */
 	struct hop	*stop;		/* the first not to be asked */
 	struct dial	*dial;
+	struct command	*command;	/* TLS, until it has its connection */
+	struct timer	 soon;		/* what is not done at once */
 	unsigned	 port;
 	unsigned	 want;		/* number of our wish for a link, or 0 */
 	uint64_t	 answered;	/* who gets credentials, a bit each */
@@ -888,8 +1008,14 @@ struct opening {
 	enum framing	 framing;	/* of a refusal's body being skipped */
 	uint64_t	 left;
 	struct chunked	 chunked;
-	int		 ticks;		/* seconds until it is given up */
+	int		 ticks;		/* until it is given up, */
+	int		 from, until;	/* and from when to when this way is */
+	int		 asked;		/* the hop, and it has to answer */
+	int		 fixed;		/* there is no other way */
+	unsigned char	 pick[HOPS_MAX + 1];	/* who, of each place */
+	unsigned char	 tried[HOPS_MAX + 1];	/* of the others there */
 	struct fault	 fault;
+	char		 before[WHY_MAX];	/* ways that failed */
 	char		 host[HOST_MAX + 1];
 	char		 target[HOST_MAX + 9];	/* host:port */
 	char		 key[WS_KEY + 1];
@@ -942,6 +1068,7 @@ struct tunnel {
 			 stale:1,	/* its Digest had an old nonce */
 			 hushed:1,	/* no line in the log */
 			 passed:1,	/* another worker passed it to us */
+			 piped:1,	/* its far end has descriptors more */
 			 self:2;	/* the URL is, or is not, our own */
 	uint64_t	 offset;	/* for the answer to such a request */
 	char		*what;		/* that was asked for, for the log */
@@ -969,6 +1096,9 @@ static void	far_dialed(void *, int, enum dial_error, int);
 static int	far_allowed(void *, const union addr *);
 static void	hop_ask(struct tunnel *);
 static void	hop_input(struct tunnel *);
+static void	hop_begin(struct tunnel *);
+static void	hop_passed(struct tunnel *);
+static void	hop_reached(struct tunnel *);
 static void	link_want(struct tunnel *);
 static void	linger_late(void *);
 static void	errand_end(struct errand *);
@@ -979,7 +1109,14 @@ static void	poller_move(struct tunnel *to, struct tunnel *from);
 static void	near_broken(void *, struct end *);
 static void	near_sent(void *, struct end *);
 static void	sleeve_drop(struct tunnel *, int broken);
-static int	sleeve_put(struct tunnel *);
+static int	sleeve_put(struct tunnel *, int);
+static void	far_dial(struct tunnel *);
+static void	tunnel_pipes(struct tunnel *, struct command *);
+static void	exec_started(void *);
+static const unsigned char *lane_picks(const struct lane *);
+
+/* What stands for an exit's link among the hops. */
+static struct hop exit_hop = { .who = "exit" };
 static const struct asker by_lane;
 
 static const struct dialer far_dialer = { far_allowed, far_dialed };
@@ -1089,7 +1226,7 @@ tunnel_free(void *arg)
 	if ((*t->link = t->next) != NULL)
 		t->next->link = t->link;
 	ntunnels--;
-	load--;
+	load -= 1 + t->piped;
 	worker_load();
 	exchange_free(t);
 	free(t->what);
@@ -1106,8 +1243,11 @@ opening_drop(struct tunnel *t)
 	t->opening = NULL;
 	if (o == NULL)
 		return;
+	timer_stop(&o->soon);
 	if (o->dial != NULL)
 		dial_cancel(o->dial);
+	if (o->command != NULL)
+		command_end(o->command);
 	if (o->want != 0)
 		(void)crew_tell(CREW_UNWANT, 0, o->want, -1);
 	free(o);
@@ -1144,7 +1284,139 @@ tunnel_close(struct tunnel *t, const char *why, int broken)
 	loop_bury(&t->grave, tunnel_free, t);
 }
 
-/* Opening failed: who asked for it is told. */
+/* Which of those that may stand in its place this tunnel takes. */
+static struct hop *
+hop_taken(const struct opening *o, struct hop *h)
+{
+	int n;
+
+	for (n = h != NULL ? o->pick[h->place] : 0; n > 0; n--)
+		h = h->other;
+	return h;
+}
+
+/* The one behind h; NULL: h is the last. */
+static struct hop *
+hop_next(const struct opening *o, const struct hop *h)
+{
+	struct hop *next = hop_taken(o, h->next != NULL ? h->next :
+	    h != o->bridge ? o->bridge : NULL);
+
+	return next != o->stop ? next : NULL;
+}
+
+/* The way that was picked begins, with its own share of the time. */
+static void
+opening_route(struct tunnel *t)
+{
+	struct opening *o = t->opening;
+	struct hop *h, *x;
+	int i, left = 0;
+
+	o->first = hop_taken(o, o->chain);
+	if (t->lane != NULL && (o->stop = lane_stop(t->lane)) == o->first)
+		o->first = NULL;
+	/* -A basic: who has credentials sends them at once. */
+	o->answered = 0;
+	for (i = 0, h = o->first; opt.auth == AUTH_BASIC && h != NULL; i++) {
+		if (h->pass != NULL)
+			o->answered |= (uint64_t)1 << 2 * i;
+		h = hop_next(o, h);
+	}
+	o->renewed = 0;
+	for (h = o->chain; h != NULL && !o->fixed; h = h->next) {
+		for (x = h->other; x != NULL; x = x->other)
+			left++;
+		left -= o->tried[h->place];
+	}
+	o->from = o->ticks;
+	o->until = left > 0 ? o->ticks - o->ticks / (left + 1) : 0;
+}
+
+/* The next of those that may stand in h's place.  0: all were tried. */
+static int
+hop_another(struct opening *o, const struct hop *h)
+{
+	struct hop *first = o->chain, *x;
+	unsigned char *pick = &o->pick[h->place], *tried = &o->tried[h->place];
+	int n = 0;
+
+	while (first != NULL && first->place != h->place)
+		first = first->next;
+	for (x = first; x != NULL; x = x->other)
+		n++;
+	if (*tried + 1 >= n)
+		return 0;
+	*pick = (unsigned char)((*pick + 1) % n);
+	++*tried;
+	while ((first = first->next) != NULL) {
+		o->pick[first->place] = first->best;
+		o->tried[first->place] = 0;
+	}
+	return 1;
+}
+
+/*
+ * There may be another way where a hop is down, or says that it cannot; what
+ * it does not want (4xx) is its last word.
+ */
+static int
+hop_fall_back(struct tunnel *t)
+{
+	struct opening *o = t->opening;
+	struct fault *f = &o->fault;
+	const struct hop *next;
+	size_t n = strlen(o->before);
+
+	if (o->fixed || o->hop == NULL || o->hop == &exit_hop ||
+	    o->ticks <= 0 || (f->received >= 400 && f->received <= 499))
+		return 0;
+	next = o->asked ? hop_next(o, o->hop) : NULL;
+	if ((next == NULL || !hop_another(o, next)) &&
+	    !hop_another(o, o->hop))
+		return 0;
+	snprintf(o->before + n, sizeof(o->before) - n, "%s%s: %s",
+	    n > 0 ? ", " : "", f->who, f->what);
+	if (opt.verbose)
+		say(f->who, "%s; the next one is tried", f->what);
+	f->received = 0;
+	f->why[0] = '\0';
+	opening_route(t);
+	return 1;
+}
+
+/* It worked, and is what the next tunnel begins with. */
+static void
+opening_learn(const struct opening *o)
+{
+	struct hop *h;
+
+	for (h = o->chain; h != NULL && !o->fixed; h = h->next)
+		h->best = o->pick[h->place];
+}
+
+/* Leaves the far end, in whatever state. */
+static void
+opening_stop(struct tunnel *t)
+{
+	struct opening *o = t->opening;
+
+	if (o->dial != NULL)
+		dial_cancel(o->dial);
+	o->dial = NULL;
+	if (o->command != NULL)
+		command_end(o->command);
+	o->command = NULL;
+	if (o->want != 0)
+		(void)crew_tell(CREW_UNWANT, 0, o->want, -1);
+	o->want = 0;
+	timer_stop(&o->soon);
+	poller_leave(t);
+	sleeve_drop(t, 1);
+	end_close(&t->far);
+}
+
+/* Opening failed: who asked for it is told, unless there is another way. */
 static void
 tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
     const char *fmt, ...)
@@ -1155,25 +1427,27 @@ tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
 {
 	struct fault *f = &t->opening->fault;
 	va_list ap;
+	size_t n;
 
 	va_start(ap, fmt);
 	vsnprintf(f->what, sizeof(f->what), fmt, ap);
 	va_end(ap);
 	snprintf(f->who, sizeof(f->who), "%s", who);
-	f->status = t->status = code;
+	f->status = code;
 	f->error = error;
+	opening_stop(t);
+	if (hop_fall_back(t)) {
+		far_dial(t);
+		return;
+	}
+	t->status = code;
+	n = strlen(f->what);
+	if (t->opening->before[0] != '\0')
+		snprintf(f->what + n, sizeof(f->what) - n, "; before that %s",
+		    t->opening->before);
 	if (!t->asker->inner)
 		totals->refused++;
-	if (t->opening->dial != NULL)
-		dial_cancel(t->opening->dial);
-	t->opening->dial = NULL;
-	if (t->opening->want != 0)
-		(void)crew_tell(CREW_UNWANT, 0, t->opening->want, -1);
-	t->opening->want = 0;
 	timer_stop(&t->deadline);
-	poller_leave(t);
-	sleeve_drop(t, 1);
-	end_close(&t->far);
 	t->asker->refused(t);
 }
 
@@ -1190,6 +1464,7 @@ static void
 opening_late(struct tunnel *t)
 {
 	struct opening *o = t->opening;
+	int secs = (o->from - o->ticks) * TICK_MS / 1000;
 
 	if (o->want != 0)
 		tunnel_refuse(t, o->silent ? 504 : 503, o->silent ?
@@ -1197,43 +1472,56 @@ opening_late(struct tunnel *t)
 		    "no exit is here");
 	else if (o->dial != NULL && dial_looking(o->dial))
 		tunnel_refuse(t, 504, "dns_timeout", o->hop != NULL ?
-		    o->hop->host : o->host,
-		    "no address found within %d s", opt.wait);
-	else if (o->dial != NULL)
-		tunnel_refuse(t, 504, "connection_timeout", opening_who(t),
-		    "no connection within %d s", opt.wait);
+		    o->hop->host : o->host, "no address found within %d s",
+		    secs);
 	else
 		tunnel_refuse(t, 504, "connection_timeout", opening_who(t),
-		    "no answer within %d s", opt.wait);
+		    "no %s within %d s", o->dial != NULL ? "connection" :
+		    "answer", secs);
 }
 
 /*
- * Looks each second whether time is up, and whether a client that sent more
+ * Looks now and then whether time is up, and whether a client that sent more
  * than we read before there is a tunnel has gone.
  */
 static void
 opening_tick(void *arg)
 {
 	struct tunnel *t = arg;
+	struct opening *o = t->opening;
 
-	if (end_failed(&t->near))
+	if (end_failed(&t->near)) {
 		tunnel_close(t, strerror(t->near.error), 1);
-	else if (t->opening->ticks-- == 0)
-		opening_late(t);
-	else {
-		/* Worker 0 may be another one by now. */
-		if (t->opening->want != 0)
-			(void)crew_tell(CREW_WANT, 0, t->opening->want, -1);
-		timer_set(&t->deadline, 1000, opening_tick, t);
+		return;
 	}
+	if (o->ticks <= o->until)
+		opening_late(t);
+	if (t->state != OPENING)
+		return;
+	/* Worker 0 may be another one by now. */
+	if (o->want != 0 && o->ticks % (1000 / TICK_MS) == 0)
+		(void)crew_tell(CREW_WANT, 0, o->want, -1);
+	o->ticks--;
+	timer_set(&t->deadline, TICK_MS, opening_tick, t);
 }
 
-/* The one behind h; NULL: h is the last. */
-static struct hop *
-hop_next(const struct opening *o, const struct hop *h)
+/* The first hop is a command, which is started. */
+static void
+exec_start(struct tunnel *t)
 {
-	h = h->next != NULL ? h->next : h != o->bridge ? o->bridge : NULL;
-	return h != o->stop ? (struct hop *)(uintptr_t)h : NULL;
+	struct opening *o = t->opening;
+	const struct hop *next = hop_next(o, o->hop);
+	struct command *c = command_start(o->hop->path,
+	    next != NULL ? next->host : o->host,
+	    next != NULL ? next->port : o->port, NULL, t);
+
+	if (c == NULL) {
+		tunnel_refuse(t, 503, "proxy_internal_error", o->hop->who,
+		    "%s", strerror(errno));
+		return;
+	}
+	tunnel_pipes(t, c);
+	timer_set(&o->soon, 0, exec_started, t);
 }
 
 /* Connects to the first hop, or straight to the target. */
@@ -1243,10 +1531,9 @@ far_dial(struct tunnel *t)
 	struct opening *o = t->opening;
 	struct hop *h;
 
-	sleeve_drop(t, 1);
-	end_close(&t->far);
+	opening_stop(t);
 	o->hop = o->first;
-	o->nth = o->inside = o->again = 0;
+	o->nth = o->inside = o->again = o->asked = 0;
 	o->framing = BODY_NONE;
 	if (opt.mode == MODE_LISTEN && opt.reverse) {
 		link_want(t);
@@ -1257,6 +1544,10 @@ far_dial(struct tunnel *t)
 			poller_start(t, h);
 			return;
 		}
+	if (o->hop != NULL && o->hop->carriage == BY_EXEC) {
+		exec_start(t);
+		return;
+	}
 	o->dial = dial_start(o->hop != NULL ? o->hop->host : o->host,
 	    o->hop != NULL ? o->hop->port : o->port, opt.wait, &far_dialer, t);
 	if (o->dial == NULL)
@@ -1274,7 +1565,6 @@ tunnel_open(struct tunnel *t, const char *host, unsigned port,
 {
 	struct opening *o;
 	struct hop *h;
-	int i;
 
 	if ((o = t->opening = calloc(1, sizeof(*o))) == NULL) {
 		tunnel_close(t, "no memory", 1);
@@ -1285,18 +1575,15 @@ tunnel_open(struct tunnel *t, const char *host, unsigned port,
 		t->what = strdup(o->target);
 	snprintf(o->host, sizeof(o->host), "%s", host);
 	o->port = port;
-	o->first = hops != NULL ? hops : bridge;
+	o->chain = hops != NULL ? hops : bridge;
 	o->bridge = bridge;
-	if (t->lane != NULL && (o->stop = lane_stop(t->lane)) == o->first)
-		o->first = NULL;
-	/* -A basic: who has credentials sends them at once. */
-	for (i = 0, h = o->first; opt.auth == AUTH_BASIC && h != NULL; i++) {
-		if (h->pass != NULL)
-			o->answered |= (uint64_t)1 << 2 * i;
-		h = hop_next(o, h);
-	}
+	for (h = o->chain; h != NULL; h = h->next)
+		o->pick[h->place] = h->best;
+	if ((o->fixed = t->lane != NULL))
+		memcpy(o->pick, lane_picks(t->lane), sizeof(o->pick));
 	t->state = OPENING;
-	o->ticks = opt.wait;
+	o->ticks = opt.wait * (1000 / TICK_MS);
+	opening_route(t);
 	opening_tick(t);
 	if (t->state == OPENING)
 		far_dial(t);
@@ -1328,6 +1615,7 @@ tunnel_watch(struct tunnel *t)
 static void
 tunnel_opened(struct tunnel *t)
 {
+	opening_learn(t->opening);
 	opening_drop(t);
 	timer_stop(&t->deadline);
 	t->state = OPEN;
@@ -1415,11 +1703,6 @@ far_undialed(struct tunnel *t, enum dial_error error, int code)
 	    strerror(code));
 }
 
-/* What stands for an exit's link among the hops. */
-static struct hop exit_hop = {
-	NULL, BY_CONNECT, NULL, NULL, NULL, NULL, NULL, 0, "", 0, "exit"
-};
-
 static void	exit_park(struct tunnel *);
 static void	far_input(void *, struct end *);
 static void	far_sent(void *, struct end *);
@@ -1454,10 +1737,25 @@ far_dialed(void *arg, int fd, enum dial_error error, int code)
 	}
 	end_socket(&t->far, fd, &far_steps, t);
 	t->far.exact = opt.fdpass != 0;
-	if (t->opening->hop == NULL)
-		tunnel_opened(t);
-	else
-		hop_ask(t);
+	hop_reached(t);
+}
+
+/* The far end is a command, which takes more descriptors. */
+static void
+tunnel_pipes(struct tunnel *t, struct command *c)
+{
+	end_command(&t->far, c, &far_steps, t);
+	if (!t->piped) {
+		t->piped = 1;
+		load++;
+		worker_load();
+	}
+}
+
+static void
+exec_started(void *arg)
+{
+	hop_passed(arg);
 }
 
 /* Whether -H takes the place of a field that we would send. */
@@ -1498,7 +1796,7 @@ static char *
 hop_host(char *dst, const struct hop *h)
 {
 	authority_format(dst, h->host, h->port);
-	if (h->port == 80)
+	if (h->port == (h->tls ? 443 : 80))
 		*strrchr(dst, ':') = '\0';
 	return dst;
 }
@@ -1595,10 +1893,15 @@ sleeve_opened(struct tunnel *s)
 static void
 sleeve_ended(struct tunnel *s, const char *why, int broken)
 {
+	struct tunnel *t = s->over;
+
 	(void)why;
-	(void)broken;
-	if (s->over != NULL)
-		s->over->sleeve = NULL;
+	if (t == NULL)
+		return;
+	t->sleeve = NULL;
+	if (broken)
+		end_doom(&t->far, s->far.error != 0 ? s->far.error :
+		    ECONNRESET);
 }
 
 static const struct asker by_sleeve = {
@@ -1632,21 +1935,27 @@ sleeve_drop(struct tunnel *t, int broken)
 		    sleeve_late, s);
 }
 
-/* -1: that did not go, and the tunnel was refused. */
+/*
+ * near is what the tunnel stands on from now on, -1: one end of a pair, of
+ * which the other one is its far end.  -1: that did not go, and the tunnel
+ * was refused.
+ */
 static int
-sleeve_put(struct tunnel *t)
+sleeve_put(struct tunnel *t, int near)
 {
 	struct tunnel *s = NULL;
-	int fd[2];
+	int fd[2] = { near, -1 };
 
-	if (fd_pair(fd) == 0 && (s = tunnel_new(&by_sleeve)) == NULL) {
+	if ((near != -1 || fd_pair(fd) == 0) &&
+	    (s = tunnel_new(&by_sleeve)) == NULL) {
 		close(fd[0]);
-		close(fd[1]);
+		if (fd[1] != -1)
+			close(fd[1]);
 		errno = ENOMEM;
 	}
 	if (s == NULL) {
 		tunnel_refuse(t, 503, "connection_limit_reached",
-		    t->opening->hop->who, "%s", strerror(errno));
+		    opening_who(t), "%s", strerror(errno));
 		return -1;
 	}
 	s->state = OPEN;
@@ -1654,12 +1963,60 @@ sleeve_put(struct tunnel *t)
 		s->sleeve->over = s;
 	t->sleeve = s;
 	s->over = t;
+	if ((s->piped = t->piped))
+		t->piped = 0;
 	poller_move(s, t);
 	end_socket(&s->near, fd[0], &sleeve_steps, s);
 	end_move(&s->far, &t->far, &far_steps, s);
-	end_socket(&t->far, fd[1], &far_steps, t);
+	if (fd[1] != -1)
+		end_socket(&t->far, fd[1], &far_steps, t);
 	end_link(&s->near, &s->far);
 	return 0;
+}
+
+/* The command wants its connection: what the far end was until now. */
+static void
+tls_joined(void *arg, int fd)
+{
+	struct tunnel *t = arg;
+	struct command *c = t->opening->command;
+
+	t->opening->command = NULL;
+	if (sleeve_put(t, fd) == -1) {
+		command_end(c);
+		return;
+	}
+	tunnel_pipes(t, c);
+	hop_begin(t);
+}
+
+static void
+tls_failed(void *arg, const char *why)
+{
+	struct tunnel *t = arg;
+
+	tunnel_refuse(t, 502, "tls_protocol_error", opening_who(t), "%s", why);
+}
+
+static const struct commander tls_commander = { tls_joined, tls_failed };
+
+/* The far end leads to the hop, or to the target. */
+static void
+hop_reached(struct tunnel *t)
+{
+	struct opening *o = t->opening;
+	const struct hop *h = o->hop != NULL ? o->hop : o->stop;
+
+	o->asked = 0;
+	if (h == NULL || !h->tls) {
+		hop_begin(t);
+		return;
+	}
+	o->command = command_start(hop_tls(h), h->host, h->port,
+	    &tls_commander, t);
+	if (o->command == NULL)
+		tunnel_refuse(t, 503, "proxy_internal_error", h->who, "%s",
+		    strerror(errno));
 }
 
 /* Asks the hop, for itself to be a WebSocket or for what is behind it. */
@@ -1676,8 +2033,9 @@ hop_ask(struct tunnel *t)
 	struct buf b = { NULL, 0, 0, 0 };
 
 	if (ws && (t->far.ws != NULL || t->poller != NULL) &&
-	    sleeve_put(t) == -1)
+	    sleeve_put(t, -1) == -1)
 		return;
+	o->asked = 1;
 	bad = (ws ? ws_request : connect_request)(o, &b, first);
 	if ((o->answered & hop_bit(o) || (h->digest != NULL && !o->inside)) &&
 	    (!first || !extra_replaces(field))) {
@@ -1954,7 +2312,7 @@ hop_closed(struct tunnel *t, const char *how)
 	if ((o->again || o->hop == &exit_hop) && t->far.in.len == 0)
 		far_dial(t);
 	else
-		tunnel_refuse(t, 502, "connection_terminated", o->hop->who,
+		tunnel_refuse(t, 502, "connection_terminated", opening_who(t),
 		    "%s", how);
 }
 
@@ -1967,6 +2325,16 @@ hop_ask_next(struct tunnel *t)
 		hop_input(t);
 }
 
+/* What can be asked is there. */
+static void
+hop_begin(struct tunnel *t)
+{
+	if (t->opening->hop == NULL)
+		tunnel_opened(t);
+	else
+		hop_ask_next(t);
+}
+
 /* Every hop up to this one is passed. */
 static void
 hop_passed(struct tunnel *t)
@@ -1976,10 +2344,7 @@ hop_passed(struct tunnel *t)
 	o->hop = hop_next(o, o->hop);
 	o->nth++;
 	o->inside = o->again = 0;
-	if (o->hop == NULL)
-		tunnel_opened(t);
-	else
-		hop_ask_next(t);
+	hop_reached(t);
 }
 
 /* 1 when the only field of that name has this value. */
@@ -2071,6 +2436,8 @@ hop_input(struct tunnel *t)
 	ssize_t n;
 	int ws = o->hop != NULL && o->hop->carriage == BY_WS && !o->inside;
 
+	if (o->command != NULL)		/* it is not for us */
+		return;
 	if (o->framing != BODY_NONE) {
 		hop_skip(t);
 		return;
@@ -2268,7 +2635,7 @@ static void
 farewell_watch(const struct hop *h)
 {
 	for (; h != NULL; h = h->next)
-		if (h->carriage == BY_POLL) {
+		if (place_has(h, BY_POLL)) {
 			signal_farewell(on_farewell);
 			return;
 		}
@@ -2277,13 +2644,14 @@ farewell_watch(const struct hop *h)
 static void
 stdio_start(void)
 {
-	struct hop *hops = hops_to(opt.host), *h;
+	struct hop *hops = hops_to(opt.host), *h, *x;
 	struct tunnel *t;
 
 	hop_credentials(hops != NULL ? hops : opt.bridge);
 	for (h = hops; opt.fdpass && h != NULL; h = h->next)
-		if (h->carriage != BY_CONNECT)
-			die(2, "-F", "not over %s", h->who);
+		for (x = h; x != NULL; x = x->other)
+			if (x->carriage != BY_CONNECT || x->tls)
+				die(2, "-F", "not over %s", x->who);
 	if (opt.fdpass && opt.bridge != NULL)
 		die(2, "-F", "not with a WebSocket server");
 	farewell_watch(hops);
@@ -4595,6 +4963,8 @@ struct poller {
 	struct tunnel	*t;		/* NULL: only the DELETE is left */
 	struct hop	*hop, *via;	/* via: a plain proxy before it */
 	struct hop	*first;		/* of the hops to there */
+	struct hop	*chain;		/* of which they are, */
+	unsigned char	 pick[HOPS_MAX + 1];	/* with these */
 	enum dialect	 dialect;
 	unsigned	 posted:1,	/* the server may know of us */
 			 open:1,
@@ -4743,6 +5113,12 @@ static struct hop *
 lane_stop(const struct lane *l)
 {
 	return l->p->via != NULL ? l->p->via : l->p->hop;
+}
+
+static const unsigned char *
+lane_picks(const struct lane *l)
+{
+	return l->p->pick;
 }
 
 /* Whether our side has more to say than the server knows. */
@@ -4952,7 +5328,7 @@ lane_go(struct lane *l)
 		return;
 	}
 	l->c->lane = l;
-	tunnel_open(l->c, end->host, end->port, p->first, NULL);
+	tunnel_open(l->c, end->host, end->port, p->chain, NULL);
 }
 
 /* No answer came, or none of the server's. */
@@ -5488,10 +5864,14 @@ poller_start(struct tunnel *t, struct hop *h)
 	t->poller = p;
 	p->hop = h;
 	p->first = o->first;
-	for (before = o->first; before != h && before->next != h; )
-		before = before->next;
-	if (before != h && before->carriage == BY_CONNECT)
-		p->via = before;
+	p->chain = o->chain;
+	memcpy(p->pick, o->pick, sizeof(p->pick));
+	for (o->nth = 0, before = o->first; before != h; o->nth++) {
+		if (hop_next(o, before) == h && !h->tls &&
+		    before->carriage == BY_CONNECT)
+			p->via = before;
+		before = hop_next(o, before);
+	}
 	p->answered = opt.auth == AUTH_BASIC && h->pass != NULL ? 1 : 0;
 	if (opt.auth == AUTH_BASIC && p->via != NULL && p->via->pass != NULL)
 		p->answered |= 2;
@@ -5502,8 +5882,6 @@ poller_start(struct tunnel *t, struct hop *h)
 	for (i = 0; i < LANES; i++)
 		p->lane[i].p = p;
 	o->hop = h;
-	for (o->nth = 0, before = o->first; before != h; before = before->next)
-		o->nth++;
 	lane_go(&p->lane[UP]);
 }
 
@@ -5758,6 +6136,7 @@ exit_stood(void *arg)
 static void
 exit_park(struct tunnel *t)
 {
+	opening_learn(t->opening);
 	opening_drop(t);
 	timer_set(&t->deadline, EXIT_STOOD_MS, exit_stood, NULL);
 	free(t->what);
@@ -5842,6 +6221,8 @@ exit_start(void)
 
 	for (h = opt.hops; h != NULL && h->next != NULL; h = h->next)
 		;
+	for (; h != NULL && h->carriage == BY_WS && h->other != NULL; )
+		h = h->other;
 	if (h == NULL || h->carriage != BY_WS)
 		die(2, "-r", "the last -x has to be a gateway, ws://");
 	hop_credentials(opt.hops);
@@ -6568,6 +6949,7 @@ main(int argc, char **argv)
 	loop_run();
 	if (farewelled)
 		signal_finish();
+	commands_end();
 	lookup_end();
 	return status;
 }

@@ -94,6 +94,8 @@
 #define REFUSAL_MAX	65536	/* of a refusal's body read to ask again */
 #define OPEN_SECS	30	/* -w */
 #define LINGER_SECS	2	/* for a refused client's, or a Close's, end */
+#define KILL_MS		1000	/* from SIGTERM to SIGKILL for a command */
+#define STATUS_MS	100	/* from a command's end of file to its own */
 #define RECONNECT_MS	250	/* until the next address (RFC 8305, 5) */
 #define COLD_MS		250	/* a quiet descriptor becomes a cold one */
 #define GLANCE_MS	10	/* how often cold ones are looked at */
@@ -455,6 +457,17 @@ int	ws_clean(const struct ws *);
 /* What the server answers to a key, WS_ACCEPT + 1 bytes (1.3). */
 void	ws_accept(char *dst, const char *key, size_t n);
 
+/* ---- http.c: commands ------------------------------------------------------ */
+
+/*
+ * Appends a command with %h, %p, %s and %% put in.  -1: ENOMEM, or EINVAL, the
+ * host could mean something to a shell.
+ */
+int	command_expand(struct buf *, const char *text, const char *host,
+	    unsigned port, const char *path);
+/* What the stderr of a TLS command says of its failure, in a few words. */
+void	tls_reason(char *dst, size_t size, const char *text, size_t n);
+
 /* ---- http.c: replies ----------------------------------------------------- */
 
 #define REPLY_CLOSE	1	/* says Connection: close */
@@ -576,6 +589,7 @@ struct end {
 	void		*owner;
 	struct end	*peer;		/* gets what comes */
 	struct websocket *ws;		/* NULL: the carrier has no frames */
+	struct command	*command;	/* NULL: it is none's */
 	const struct codec *codec;	/* NULL: no message */
 	void		*coding;	/* its state, the owner's */
 	unsigned long long *meter;	/* counts what comes, the owner's */
@@ -592,6 +606,7 @@ struct end {
 			 exact:1,	/* only look at what comes (-F) */
 			 deaf:1,	/* do not read while it has no peer */
 			 stays:1,	/* finish ends a message, not TCP */
+			 pending:1,	/* its command's status is due */
 			 closed:1;
 	unsigned	 peeked;	/* bytes of in that were only looked at */
 };
@@ -627,6 +642,8 @@ void	end_link(struct end *, struct end *);	/* both ways */
 void	end_part(struct end *from);	/* what comes is the owner's again */
 /* 1: it was reset, which goes unnoticed while nothing is read from it. */
 int	end_failed(struct end *);
+/* What it is on has broken: so will it, when what came is read. */
+void	end_doom(struct end *, int error);
 /* exact: the first n bytes of in are the owner's, the rest stays unread. */
 void	end_keep(struct end *, size_t n);
 /*
@@ -655,6 +672,35 @@ void	end_close(struct end *);
 void	end_reset(struct end *);	/* the other side gets a RST */
 /* Gives up the descriptor (in blocking mode) without closing it. */
 int	end_release(struct end *);
+
+/* ---- net.c: commands -------------------------------------------------------- */
+
+/*
+ * A command of /bin/sh in a process group of its own.  The group gets
+ * SIGTERM when the command is ended, also by our own death, and SIGKILL
+ * KILL_MS later if somebody of it is still there.
+ */
+struct command;
+
+/* What a command that has to connect to a socket of ours tells its owner. */
+struct commander {
+	void	(*joined)(void *owner, int fd);	/* it has */
+	void	(*failed)(void *owner, const char *why); /* and will not */
+};
+
+/*
+ * Starts text, in which %h is host, %p port, %s the socket's path and %% a
+ * percent sign.  Without a commander there is no socket, and its stderr is
+ * ours, which else only explains why it failed.  NULL: errno.
+ */
+struct command *command_start(const char *text, const char *host,
+	    unsigned port, const struct commander *, void *owner);
+/* Its stdin and stdout; it is ended with the end. */
+void	end_command(struct end *, struct command *, const struct steps *,
+	    void *owner);
+void	command_end(struct command *);
+/* Waits until all are gone that were ended, KILL_MS at most. */
+void	commands_end(void);
 
 /* ---- net.c: look-ups, connecting, listening ---------------------------------- */
 

@@ -23,6 +23,7 @@
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE			/* SCM_RIGHTS' macros, TCP_KEEPIDLE */
 
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #ifdef __linux__
 #include <sys/prctl.h>
@@ -32,6 +33,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <arpa/inet.h>
 #include <net/if.h>
@@ -431,11 +433,13 @@ loop_run(void)
 	struct timespec ts;
 	sigset_t mask;
 	int64_t glance = 0;		/* when all were asked about */
-	int n, all;
+	int n, all, masked = -1;
 
-	signals_mask(&mask);
 	time_update();
 	while (!stopped) {
+		if (masked != nsignals)
+			signals_mask(&mask);
+		masked = nsignals;
 		all = now - glance >= GLANCE_MS || nlives == slots_top;
 		loop_interest(all);
 		n = pselect(slots_top, &readable, &writable, NULL,
@@ -971,6 +975,35 @@ static const struct carrier stdio = {
 	"stdio", stdio_recv, stdio_send, stdio_finish, 0
 };
 
+static ssize_t	command_eof(struct end *);
+
+/* What a command has said, and what it is told. */
+static ssize_t
+pipe_recv(struct end *e, void *p, size_t n)
+{
+	ssize_t r = read(e->rfd, p, n);
+
+	return r == 0 ? command_eof(e) : r;
+}
+
+static ssize_t
+pipe_send(struct end *e, const void *p, size_t n)
+{
+	return write(e->wfd, p, n);
+}
+
+static int
+pipe_finish(struct end *e)
+{
+	fd_close(e->wfd);
+	e->wfd = -1;
+	return 0;
+}
+
+static const struct carrier pipes = {
+	"pipe", pipe_recv, pipe_send, pipe_finish, 1
+};
+
 /* ---- ends and flows --------------------------------------------------------------- */
 
 /*
@@ -980,6 +1013,7 @@ static const struct carrier stdio = {
  */
 struct websocket {
 	struct ws	 ws;
+	const struct carrier *under;	/* how its frames travel */
 	enum ws_ending	 ending;
 	struct timer	 pulse;
 	int64_t		 heard;		/* when the last byte came */
@@ -1003,6 +1037,9 @@ static void	ws_stalled(struct end *);
 static int	ws_leave(struct end *, unsigned);
 static void	ws_free(struct end *);
 static void	ws_cut(struct end *);
+static int	command_settled(struct end *);
+static void	command_move(struct command *, struct end *);
+static const char *command_why(const struct command *);
 
 /*
  * Invariant: nothing is read from an end while its peer owes bytes to the
@@ -1012,6 +1049,8 @@ static void	ws_cut(struct end *);
 static int
 end_hungry(const struct end *e)
 {
+	if (e->pending)
+		return 0;
 	if (e->eof)
 		return ws_listens(e);
 	if (e->peer != NULL)
@@ -1069,10 +1108,10 @@ end_lose(struct end *e, int error)
 
 /* Whether nothing more is to be said on this side. */
 static int
-end_over(const struct end *e)
+end_over(struct end *e)
 {
 	return e->finished && (e->ws != NULL ? ws_settled(e) :
-	    e->out.len == 0);
+	    e->out.len == 0 && command_settled(e));
 }
 
 /* Tells the owner when that holds for both. */
@@ -1298,7 +1337,11 @@ end_move(struct end *to, struct end *from, const struct steps *steps,
 	to->steps = steps;
 	to->owner = owner;
 	if (to->rfd != -1)
-		slots[to->rfd].arg = slots[to->wfd].arg = to;
+		slots[to->rfd].arg = to;
+	if (to->wfd != -1)
+		slots[to->wfd].arg = to;
+	if (to->command != NULL)
+		command_move(to->command, to);
 	if (to->ws != NULL) {
 		from->ws = NULL;
 		end_pulse(to, to->ws->quiet, to->ws->grace);
@@ -1437,6 +1480,13 @@ end_failed(struct end *e)
 }
 
 void
+end_doom(struct end *e, int error)
+{
+	if (e->carrier != NULL && e->error == 0)
+		end_lose(e, error);
+}
+
+void
 end_keep(struct end *e, size_t n)
 {
 	unsigned char trash[INPUT_MAX];
@@ -1468,6 +1518,9 @@ end_drop(struct end *e, int abrupt)
 	if (e->wfd != -1 && e->wfd != e->rfd)
 		fd_close(e->wfd);
 	e->rfd = e->wfd = -1;
+	if (e->command != NULL)
+		command_end(e->command);
+	e->command = NULL;
 	if (e->peer != NULL && e->peer->peer == e)
 		e->peer->peer = NULL;
 	e->peer = NULL;
@@ -1630,8 +1683,20 @@ ws_finish(struct end *e)
 	return 0;
 }
 
+static ssize_t
+ws_recv(struct end *e, void *p, size_t n)
+{
+	return e->ws->under->recv(e, p, n);
+}
+
+static ssize_t
+ws_send(struct end *e, const void *p, size_t n)
+{
+	return e->ws->under->send(e, p, n);
+}
+
 static const struct carrier websocket = {
-	"ws", tcp_recv, tcp_send, ws_finish, 1
+	"ws", ws_recv, ws_send, ws_finish, 1
 };
 
 /* Pongs go between frames, and one at most waits for that. */
@@ -1831,6 +1896,7 @@ end_websocket(struct end *e, int client, enum ws_ending ending)
 	w->ws.ends = ending == WS_ENDS;
 	w->ending = ending;
 	e->ws = w;
+	w->under = e->carrier;
 	e->carrier = &websocket;
 	w->heard = loop_now();
 	end_pulse(e, WS_QUIET_MS, WS_QUIET_MS);
@@ -1898,7 +1964,10 @@ const char *
 end_why(const struct end *e)
 {
 	static char text[64];
+	const char *why = e->command != NULL ? command_why(e->command) : NULL;
 
+	if (why != NULL)
+		return why;
 	if (e->ws == NULL || e->lost)
 		return strerror(e->error);
 	switch (e->error) {
@@ -1924,7 +1993,8 @@ end_why(const struct end *e)
 static int helper_sock = -1, helper_life = -1;
 static int own_fd = -1;			/* a worker's channel to the first */
 static int own_number;
-static pid_t helper_pid = -1;
+static pid_t helper_pid = -1, keeper_pid = -1;
+static struct command *commands;
 
 static struct worker {
 	pid_t		 pid;		/* 0: none */
@@ -1946,6 +2016,7 @@ on_end(int sig)
 	for (i = 0; i < WORKERS_MAX; i++)
 		if (workers[i].pid > 0)
 			(void)waitpid(workers[i].pid, NULL, 0);
+	commands_end();
 	if (helper_pid > 0) {
 		close(helper_life);
 		(void)waitpid(helper_pid, NULL, 0);
@@ -2008,7 +2079,8 @@ child_fork(pid_t *pid)
 		*pid = child;
 	else if (child == 0) {
 		memset(workers, 0, sizeof(workers));
-		helper_pid = -1;
+		helper_pid = keeper_pid = -1;
+		commands = NULL;
 		for (i = 0; i < END_SIGNALS; i++)
 			if (sigaction(end_signals[i], NULL, &sa) == 0 &&
 			    sa.sa_handler == on_end)
@@ -2017,6 +2089,579 @@ child_fork(pid_t *pid)
 	}
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	return child;
+}
+
+/* ---- commands ---------------------------------------------------------------------- */
+
+/*
+ * A command is a child, and the first of its process group.  It is not waited
+ * for before its tunnel ends, so until then no other group gets its number.
+ * One more process, the keeper, lives as long as we do and sees to it that
+ * who was told to end has ended; it learns of our own end from a pipe, and
+ * then tells all.
+ */
+struct command {
+	struct command	*next;
+	const struct commander *commander;
+	void		*owner;
+	struct end	*end;		/* its stdin and stdout */
+	struct timer	 timer;
+	struct grave	 grave;
+	pid_t		 pid;
+	int		 in, out, err;	/* pipes, -1: the end's, or none */
+	int		 sock;		/* where it has to connect to, or -1 */
+	unsigned	 ended:1,
+			 late:1;	/* it was waited for in vain */
+	char		 why[128];	/* it failed, or "" */
+	char		 path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+};
+
+/* What the keeper is told: a command has started, or has to end. */
+struct kept {
+	pid_t		 pid;
+	int		 ends;
+	int64_t		 deadline;	/* the keeper's */
+	char		 path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+};
+
+static int keeper = -1;			/* the pipe to it */
+
+/* Removes a command's socket and the directory around it. */
+static void
+command_unlink(char *path)
+{
+	char *slash = strrchr(path, '/');
+
+	if (slash == NULL)
+		return;
+	(void)unlink(path);
+	*slash = '\0';
+	(void)rmdir(path);
+	path[0] = '\0';
+}
+
+/* Ends what is to end.  Returns how many are still there. */
+static int
+keeper_look(struct kept *list, int n, int all)
+{
+	int i;
+
+	time_update();
+	for (i = 0; i < n; ) {
+		struct kept *k = &list[i];
+
+		if (all && !k->ends) {
+			k->ends = 1;
+			k->deadline = now + KILL_MS;
+			(void)kill(-k->pid, SIGTERM);
+			command_unlink(k->path);
+		}
+		if (k->ends && (kill(-k->pid, 0) == -1 ||
+		    (now >= k->deadline && kill(-k->pid, SIGKILL) == 0)))
+			*k = list[--n];
+		else
+			i++;
+	}
+	return n;
+}
+
+/* Takes a note of a command.  0: we are alone. */
+static int
+keeper_read(int fd, struct kept **list, int *n)
+{
+	struct kept k, *more;
+	ssize_t r = read(fd, &k, sizeof(k));
+	int i;
+
+	if (r != (ssize_t)sizeof(k))
+		return r == -1 && errno == EINTR;
+	for (i = 0; i < *n && (*list)[i].pid != k.pid; i++)
+		;
+	if (i == *n) {
+		more = realloc(*list, ((size_t)*n + 1) * sizeof(k));
+		if (more == NULL)
+			return 1;
+		*list = more;
+		++*n;
+	}
+	time_update();
+	k.deadline = now + KILL_MS;	/* of one that ends */
+	(*list)[i] = k;
+	return 1;
+}
+
+static void
+keeper_run(int fd)
+{
+	static const int deaf[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
+	struct kept *list = NULL;
+	struct timeval tv;
+	int i, n = 0, ends, alone = 0;
+	fd_set set;
+
+	(void)setpgid(0, 0);
+	for (i = 0; i < (int)(sizeof(deaf) / sizeof(deaf[0])); i++)
+		signal_set(deaf[i], SIG_IGN);
+	for (i = 0; i < FD_SETSIZE; i++)
+		if (i != fd)
+			close(i);
+	while (!alone || n > 0) {
+		for (ends = i = 0; i < n; i++)
+			ends |= list[i].ends;
+		FD_ZERO(&set);
+		if (!alone)
+			set_add(fd, &set);
+		tv.tv_sec = 0;
+		tv.tv_usec = 10000;
+		if (select(fd + 1, &set, NULL, NULL, ends ? &tv : NULL) > 0)
+			alone = !keeper_read(fd, &list, &n);
+		n = keeper_look(list, n, alone);
+	}
+	_exit(0);
+}
+
+/* -1: errno */
+static int
+keeper_start(void)
+{
+	int p[2];
+	pid_t pid;
+
+	if (keeper != -1)
+		return 0;
+	if (pipe(p) == -1)
+		return -1;
+	if (p[0] >= FD_SETSIZE)
+		pid = -1, errno = EMFILE;
+	else if ((pid = child_fork(&keeper_pid)) == 0)
+		keeper_run(p[0]);
+	close(p[0]);
+	if (pid == -1) {
+		close(p[1]);
+		return -1;
+	}
+	(void)fcntl(p[1], F_SETFD, FD_CLOEXEC);
+	keeper = p[1];
+	return 0;
+}
+
+static void
+keeper_tell(const struct command *c, int ends)
+{
+	struct kept k;
+
+	memset(&k, 0, sizeof(k));
+	k.pid = c->pid;
+	k.ends = ends;
+	memcpy(k.path, c->path, sizeof(k.path));
+	(void)!write(keeper, &k, sizeof(k));
+}
+
+void
+commands_end(void)
+{
+	struct command *c;
+
+	if (keeper_pid <= 0)
+		return;
+	close(keeper);
+	keeper = -1;
+	for (c = commands; c != NULL; c = c->next)
+		(void)waitpid(c->pid, NULL, 0);
+	(void)waitpid(keeper_pid, NULL, 0);
+	keeper_pid = -1;
+}
+
+/* How it failed; NULL: it lives, or all was well. */
+static const char *
+command_why(const struct command *c)
+{
+	return c->why[0] != '\0' ? c->why : NULL;
+}
+
+/* Nobody wants it any more, and it is gone. */
+static void
+command_bury(struct command *c)
+{
+	struct command **link;
+
+	for (link = &commands; *link != c; link = &(*link)->next)
+		;
+	*link = c->next;
+	(void)waitpid(c->pid, NULL, 0);
+	loop_bury(&c->grave, free, c);
+}
+
+/* Closes what has no end yet. */
+static void
+command_close(struct command *c)
+{
+	int *fds[] = { &c->in, &c->out, &c->err };
+	size_t i;
+
+	for (i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
+		if (*fds[i] != -1)
+			close(*fds[i]);
+		*fds[i] = -1;
+	}
+	if (c->sock != -1)
+		fd_close(c->sock);
+	c->sock = -1;
+	command_unlink(c->path);
+}
+
+void
+command_end(struct command *c)
+{
+	timer_stop(&c->timer);
+	command_close(c);
+	c->end = NULL;
+	c->owner = NULL;
+	(void)kill(-c->pid, SIGTERM);
+	keeper_tell(c, 1);
+	if (c->ended)
+		command_bury(c);
+}
+
+/* Its stdout has ended, or it has, and the other of both is due. */
+static void
+command_late(void *arg)
+{
+	struct command *c = arg;
+	struct end *e = c->end;
+
+	c->late = 1;
+	if (e->pending) {
+		e->pending = 0;
+		end_read(e);
+	} else if (c->why[0] != '\0')
+		end_break(e, ECHILD);
+	else if (e->peer != NULL)
+		(void)end_check(e);
+}
+
+static void
+command_ended(struct command *c)
+{
+	struct end *e = c->end;
+
+	if (e == NULL)
+		c->commander->failed(c->owner, c->why[0] != '\0' ? c->why :
+		    "the command has ended");
+	else if (e->pending || (e->eof && e->finished))
+		command_late(c);
+	else if (c->why[0] != '\0')
+		timer_set(&c->timer, STATUS_MS, command_late, c);
+}
+
+/* What there is to say about an end that is none in order. */
+static void
+command_explain(struct command *c, int code, int how)
+{
+	char text[4096];
+	ssize_t n;
+
+	c->ended = 1;
+	if (code == CLD_EXITED && how == 0)
+		return;
+	snprintf(c->why, sizeof(c->why), "%s %d", code == CLD_EXITED ?
+	    "the command ended with status" :
+	    "the command was ended by signal", how);
+	if (code == CLD_EXITED && c->err != -1 &&
+	    (n = read(c->err, text, sizeof(text))) > 0)
+		tls_reason(c->why, sizeof(c->why), text, (size_t)n);
+}
+
+/* A keeper that somebody has ended is replaced. */
+static void
+keeper_reap(void)
+{
+	const struct command *c;
+
+	if (keeper_pid <= 0 || waitpid(keeper_pid, NULL, WNOHANG) <= 0)
+		return;
+	close(keeper);
+	keeper = -1;
+	keeper_pid = -1;
+	if (keeper_start() == 0)
+		for (c = commands; c != NULL; c = c->next)
+			keeper_tell(c, c->owner == NULL);
+}
+
+/* SIGCHLD: which of them have ended. */
+static void
+commands_reap(void)
+{
+	struct command *c, *next;
+	siginfo_t info;
+
+	keeper_reap();
+	for (c = commands; c != NULL; c = next) {
+		next = c->next;
+		info.si_pid = 0;
+		if (c->ended || waitid(P_PID, (id_t)c->pid, &info,
+		    WEXITED | WNOHANG | WNOWAIT) == -1 || info.si_pid == 0)
+			continue;
+		command_explain(c, info.si_code, info.si_status);
+		if (c->owner == NULL)
+			command_bury(c);
+		else
+			command_ended(c);
+	}
+}
+
+/* How many bytes it was given and has not read; 0: that cannot be told. */
+static int
+command_unread(const struct end *e)
+{
+	int n = 0;
+
+#ifdef FIONREAD
+	if (e->wfd != -1 && ioctl(e->wfd, FIONREAD, &n) == -1)
+		n = 0;
+#endif
+	return n;
+}
+
+/*
+ * The end of its stdout is that of a direction, or it has ended; which of
+ * both is not known at once.  One that has ended takes nothing more.
+ */
+static ssize_t
+command_eof(struct end *e)
+{
+	struct command *c = e->command;
+
+	if (!c->ended && !c->late) {
+		e->pending = 1;
+		timer_set(&c->timer, STATUS_MS, command_late, c);
+		errno = EAGAIN;
+		return -1;
+	}
+	timer_stop(&c->timer);
+	c->late = 0;
+	if (!c->ended)
+		return 0;
+	if (c->why[0] != '\0' || e->out.len > 0 || command_unread(e) > 0) {
+		errno = c->why[0] != '\0' ? ECHILD : EPIPE;
+		return -1;
+	}
+	e->finish = e->finished = 1;
+	return 0;
+}
+
+/* Both directions have ended: so will the command, in a moment. */
+static int
+command_settled(struct end *e)
+{
+	struct command *c = e->command;
+
+	if (c == NULL || c->ended || c->late || !e->eof)
+		return c == NULL || c->ended || c->late;
+	if (c->timer.next == NULL)
+		timer_set(&c->timer, KILL_MS, command_late, c);
+	return 0;
+}
+
+static void
+command_move(struct command *c, struct end *e)
+{
+	c->end = e;
+	c->owner = e->owner;
+}
+
+void
+end_command(struct end *e, struct command *c, const struct steps *steps,
+    void *owner)
+{
+	end_init(e, &pipes, c->out, c->in, steps, owner);
+	e->command = c;
+	c->in = c->out = -1;
+	command_move(c, e);
+}
+
+static unsigned
+command_want(void *arg, int fd)
+{
+	(void)arg;
+	(void)fd;
+	return WANT_READ;
+}
+
+/* It connects to its socket. */
+static void
+command_ready(void *arg, int fd, unsigned what)
+{
+	struct command *c = arg;
+	int s = accept(fd, NULL, NULL);
+
+	(void)what;
+	if (s == -1)
+		return;
+	fd_close(c->sock);
+	c->sock = -1;
+	command_unlink(c->path);
+	if (s >= FD_SETSIZE) {
+		close(s);
+		c->commander->failed(c->owner, strerror(EMFILE));
+		return;
+	}
+	fd_flags(s);
+	c->commander->joined(c->owner, s);
+}
+
+static const struct watcher command_watcher = {
+	command_want, command_ready, 0
+};
+
+/* The socket, in a directory that is ours alone.  -1: errno. */
+static int
+command_listen(struct command *c)
+{
+	struct sockaddr_un sun;
+	const char *tmp = getenv("TMPDIR");
+	int n = -1;
+
+	if (tmp != NULL && *tmp == '/' && tmp[strspn(tmp, "/._-"
+	    "0123456789abcdefghijklmnopqrstuvwxyz"
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] == '\0')
+		n = snprintf(c->path, sizeof(c->path), "%s/httptun.XXXXXX/s",
+		    tmp);
+	if (n < 0 || (size_t)n >= sizeof(c->path))
+		strcpy(c->path, "/tmp/httptun.XXXXXX/s");
+	*strrchr(c->path, '/') = '\0';
+	if (mkdtemp(c->path) == NULL) {
+		c->path[0] = '\0';
+		return -1;
+	}
+	strcat(c->path, "/s");
+	memset(&sun, 0, sizeof(sun));
+	sun.sun_family = AF_UNIX;
+	strcpy(sun.sun_path, c->path);
+	if ((c->sock = socket(AF_UNIX, SOCK_STREAM, 0)) == -1)
+		return -1;
+	fd_flags(c->sock);
+	return bind(c->sock, (struct sockaddr *)&sun, sizeof(sun)) == -1 ||
+	    listen(c->sock, 1) == -1 ||
+	    loop_watch(c->sock, &command_watcher, c) == -1 ? -1 : 0;
+}
+
+static const int command_signals[] = {
+	SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1
+};
+#define COMMAND_SIGNALS	(int)(sizeof(command_signals) / sizeof(int))
+
+/* In the child: all is as our own caller gave it to us. */
+static void
+command_exec(const char *line, const int *fd, const struct sigaction *was)
+{
+	int i;
+
+	(void)setpgid(0, 0);
+#ifdef __linux__
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+#endif
+	for (i = 0; i < COMMAND_SIGNALS; i++)
+		signal_set(command_signals[i], was[i].sa_handler == SIG_IGN ?
+		    SIG_IGN : SIG_DFL);
+	signal_set(SIGPIPE, SIG_DFL);
+	for (i = 0; i < 3; i++)
+		if (fd[i] != -1)
+			(void)dup2(fd[i], i);
+	for (i = 3; i < FD_SETSIZE; i++)
+		close(i);
+	execl("/bin/sh", "sh", "-c", line, (char *)NULL);
+	_exit(127);
+}
+
+/* Its three pipes: ours in c, its own in fd.  -1: errno. */
+static int
+command_pipes(struct command *c, int *fd)
+{
+	int in[2], out[2], err[2] = { -1, -1 };
+
+	if (pipe(in) == -1)
+		return -1;
+	c->in = in[1];
+	fd[0] = in[0];
+	if (pipe(out) == -1)
+		return -1;
+	c->out = out[0];
+	fd[1] = out[1];
+	if (c->commander != NULL && pipe(err) == -1)
+		return -1;
+	c->err = err[0];
+	fd[2] = err[1];
+	if (c->in >= FD_SETSIZE || c->out >= FD_SETSIZE) {
+		errno = EMFILE;
+		return -1;
+	}
+	fd_flags(c->in);
+	fd_flags(c->out);
+	if (c->err != -1) {
+		fd_flags(c->err);
+		fd_flags(fd[2]);	/* what is too much is not kept */
+	}
+	return 0;
+}
+
+/* -1: errno */
+static int
+command_fork(struct command *c, const char *line)
+{
+	struct sigaction was[COMMAND_SIGNALS];
+	int fd[3] = { -1, -1, -1 }, i, error;
+	pid_t pid = -1;
+
+	for (i = 0; i < COMMAND_SIGNALS; i++)
+		(void)sigaction(command_signals[i], NULL, &was[i]);
+	if (command_pipes(c, fd) == 0 && (pid = child_fork(&c->pid)) == 0)
+		command_exec(line, fd, was);
+	error = errno;
+	for (i = 0; i < 3; i++)
+		if (fd[i] != -1)
+			close(fd[i]);
+	if (pid > 0) {
+		(void)setpgid(pid, pid);
+		keeper_tell(c, 0);
+	}
+	errno = error;
+	return pid == -1 ? -1 : 0;
+}
+
+struct command *
+command_start(const char *text, const char *host, unsigned port,
+    const struct commander *commander, void *owner)
+{
+	static int watched;
+	struct buf line = { NULL, 0, 0, 0 };
+	struct command *c = calloc(1, sizeof(*c));
+	int error;
+
+	if (c == NULL)
+		return NULL;
+	if (!watched)
+		signal_watch(SIGCHLD, commands_reap);
+	watched = 1;
+	c->commander = commander;
+	c->owner = owner;
+	c->in = c->out = c->err = c->sock = -1;
+	if (keeper_start() == 0 &&
+	    (commander == NULL || command_listen(c) == 0) &&
+	    command_expand(&line, text, host, port, c->path) == 0 &&
+	    buf_put(&line, "", 1) == 0 &&
+	    command_fork(c, (char *)line.p + line.off) == 0) {
+		buf_free(&line);
+		c->next = commands;
+		commands = c;
+		return c;
+	}
+	error = errno;
+	buf_free(&line);
+	command_close(c);
+	free(c);
+	errno = error;
+	return NULL;
 }
 
 /* ---- look-ups -------------------------------------------------------------------- */
