@@ -20,15 +20,17 @@
  * them.  Each prints what it found in one line, a name before each number.
  *
  *	load target
- *	load down|up|trips secs port [host:port]
- *	load setup secs port [host:port]
- *	load idle tunnels port [host:port]
- *	load start times command [argument ...]
+ *	load down|up|setup secs where
+ *	load trips secs where ...
+ *	load idle tunnels where
+ *	load start secs command [argument ...]
  *	load pipe secs command [argument ...]
  *
- * The port is one of 127.0.0.1; with host:port a proxy there is asked for a
- * tunnel, without, whoever is there leads to the target.  What a tunnel's
- * first byte is, so the target serves it.
+ * Where is port,host:port: the port of 127.0.0.1 where a proxy is asked for a
+ * tunnel, and what it is asked for; with the port alone whoever is there leads
+ * to the target.  Several places have their round trips in turns, so that the
+ * machine is the same to all, and a line each.  What a tunnel's first byte is,
+ * so the target serves it.
  */
 
 #define _XOPEN_SOURCE 700
@@ -66,13 +68,24 @@
 #define HEAD	4096		/* bytes of a proxy's answer */
 #define AT_ONCE	16		/* tunnels being opened */
 #define WATCHED	64		/* by the target, the idle ones apart */
-#define SAMPLES	1000000		/* round trips, at most */
+#define MOST	12000		/* tunnels of a run: from half of the local
+				 * ports on, each one has to be looked for */
+#define SAMPLES	250000		/* times kept */
+#define PLACES	16		/* that have round trips in turns */
+#define WARM	20		/* at the begin of a turn, not measured */
+#define TURN	200		/* measured ones */
 #define PATIENCE 20000		/* ms without anything happening */
 
 extern char	**environ;
 
 static char		 chunk[CHUNK];
-static uint64_t		 samples[SAMPLES];
+static uint64_t		 samples[PLACES][SAMPLES];
+
+/* who is asked, and for what */
+struct where {
+	unsigned	 port;
+	const char	*to;		/* host:port, or NULL: not asked */
+};
 
 static void
 die(const char *fmt, ...)
@@ -113,13 +126,15 @@ by_value(const void *a, const void *b)
 }
 
 static void
-print_samples(size_t n)
+print_samples(uint64_t *s, size_t n)
 {
+	size_t p50 = n / 2, p99 = n * 99 / 100;
+
 	if (n == 0)
 		die("nothing was measured");
-	qsort(samples, n, sizeof(samples[0]), by_value);
-	(void)printf("n %zu p50 %.9f p99 %.9f\n", n,
-	    (double)samples[n / 2] / 1e9, (double)samples[n * 99 / 100] / 1e9);
+	qsort(s, n, sizeof(*s), by_value);
+	(void)printf("n %zu p50 %.9f p99 %.9f\n", n, (double)s[p50] / 1e9,
+	    (double)s[p99] / 1e9);
 }
 
 static struct sockaddr_in
@@ -263,7 +278,7 @@ play_proxy(int fd, unsigned banner)
 
 enum { PLAIN, BANNER, PROXY, LISTENERS };
 
-/* -1: no client, or none for the set. */
+/* -1: no client, or one that has gone. */
 static int
 take(int lfd, int which, unsigned banner)
 {
@@ -280,6 +295,21 @@ take(int lfd, int which, unsigned banner)
 	return fd;
 }
 
+/* Something came on a tunnel; 0: it is not to be watched any more. */
+static int
+go_on(int fd, int fresh)
+{
+	ssize_t n = receive(fd, chunk, sizeof(chunk));
+
+	if (n > 0 && fresh && chunk[0] == IDLE && send_all(fd, chunk, 1) == 0)
+		return 0;		/* it stays open */
+	if (n > 0 && (fresh ? serve(fd, (size_t)n) :
+	    send_all(fd, chunk, (size_t)n)) == 0)
+		return 1;
+	(void)close(fd);
+	return 0;
+}
+
 static void
 target(void)
 {
@@ -287,7 +317,6 @@ target(void)
 	int fresh[WATCHED], fd;
 	unsigned port[LISTENERS];
 	nfds_t i, n;
-	ssize_t r;
 
 	for (n = 0; n < LISTENERS; n++) {
 		port[n] = listener(&set[n].fd);
@@ -302,29 +331,20 @@ target(void)
 		for (i = n; i-- > LISTENERS;) {
 			if (set[i].revents == 0)
 				continue;
-			fd = set[i].fd;
-			r = receive(fd, chunk, sizeof(chunk));
-			if (r > 0 && fresh[i] && chunk[0] == IDLE &&
-			    send_all(fd, chunk, 1) == 0)
-				;	/* left open, not to be seen again */
-			else if (r <= 0 || (fresh[i] ? serve(fd, (size_t)r) :
-			    send_all(fd, chunk, (size_t)r)) == -1)
-				(void)close(fd);
-			else {
+			if (!go_on(set[i].fd, fresh[i])) {
+				set[i] = set[--n];
+				fresh[i] = fresh[n];
+			} else
 				fresh[i] = 0;
-				continue;
-			}
-			set[i] = set[--n];
-			fresh[i] = fresh[n];
 		}
-		for (i = 0; i < LISTENERS; i++)
-			if (set[i].revents != 0 && n < WATCHED &&
-			    (fd = take(set[i].fd, (int)i, port[BANNER])) != -1) {
-				fresh[n] = 1;
-				set[n].revents = 0;
-				set[n].events = POLLIN;
-				set[n++].fd = fd;
-			}
+		for (i = 0; i < LISTENERS && n < WATCHED; i++) {
+			if (set[i].revents == 0 || (fd = take(set[i].fd,
+			    (int)i, port[BANNER])) == -1)
+				continue;
+			set[n].fd = fd;
+			set[n].events = POLLIN;
+			fresh[n++] = 1;
+		}
 	}
 }
 
@@ -358,10 +378,21 @@ ask(int fd, const char *to)
 		die("request: %s", strerror(errno));
 }
 
-static int
-tunnel(unsigned port, const char *to)
+static struct where
+where(char *arg)
 {
-	struct sockaddr_in sin = loopback(port);
+	struct where w;
+	char *comma = strchr(arg, ',');
+
+	w.port = (unsigned)strtoul(arg, NULL, 10);
+	w.to = comma == NULL ? NULL : comma + 1;
+	return w;
+}
+
+static int
+tunnel(struct where w)
+{
+	struct sockaddr_in sin = loopback(w.port);
 	char head[HEAD + 1];
 	size_t got = 0;
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -369,8 +400,8 @@ tunnel(unsigned port, const char *to)
 	if (fd == -1 || connect(fd, (struct sockaddr *)&sin, sizeof(sin)) == -1)
 		die("connect: %s", strerror(errno));
 	no_delay(fd);
-	if (to != NULL) {
-		ask(fd, to);
+	if (w.to != NULL) {
+		ask(fd, w.to);
 		while (!head_came(fd, head, &got))
 			;
 	}
@@ -418,29 +449,38 @@ up(int fd, double secs)
 	    secs_since(start));
 }
 
+/* One after the other; the tunnels have their turns. */
 static void
-trips(int fd, double secs)
+trips(double secs, char **wheres)
 {
 	uint64_t start, then;
-	size_t n;
-	int i;
+	int fd[PLACES], i, places, turn;
+	size_t n = 0;
 
-	for (i = 0; i < 100; i++)
-		trip(fd, TRIPS);
-	start = now();
-	for (n = 0; n < SAMPLES && secs_since(start) < secs; n++) {
-		then = now();
-		trip(fd, TRIPS);
-		samples[n] = now() - then;
+	for (places = 0; wheres[places] != NULL; places++) {
+		if (places == PLACES)
+			die("too many places");
+		fd[places] = tunnel(where(wheres[places]));
 	}
-	print_samples(n);
+	start = now();
+	for (; secs_since(start) < secs && n + TURN <= SAMPLES; n += TURN)
+		for (i = 0; i < places; i++)
+			for (turn = -WARM; turn < TURN; turn++) {
+				then = now();
+				trip(fd[i], TRIPS);
+				if (turn >= 0)
+					samples[i][n + (size_t)turn] =
+					    now() - then;
+			}
+	for (i = 0; i < places; i++)
+		print_samples(samples[i], n);
 }
 
 /* ---- many tunnels -------------------------------------------------------- */
 
 struct opening {
-	enum { CONNECTING, ASKED, USED } state;
 	size_t		 got;
+	enum { CONNECTING, ASKED, USED } state;
 	char		 head[HEAD + 1];
 };
 
@@ -499,8 +539,7 @@ step(int i, const char *to, char service)
 
 /* Open tunnels, some at once, until so many or so long; the idle ones stay. */
 static unsigned long
-open_many(unsigned port, const char *to, char service, unsigned long most,
-    double secs)
+open_many(struct where w, char service, unsigned long most, double secs)
 {
 	uint64_t start = now();
 	unsigned long begun = 0, done = 0;
@@ -508,40 +547,40 @@ open_many(unsigned port, const char *to, char service, unsigned long most,
 
 	for (i = 0; i < AT_ONCE; i++)
 		if (begun++ < most)
-			begin(i, port);
+			begin(i, w.port);
 		else
 			slots[i].fd = -1;
 	while (done < most && secs_since(start) < secs) {
 		if (poll(slots, AT_ONCE, PATIENCE) <= 0)
 			die("no tunnel opens");
 		for (i = 0; i < AT_ONCE; i++) {
-			if (slots[i].revents == 0 || !step(i, to, service))
+			if (slots[i].revents == 0 || !step(i, w.to, service))
 				continue;
 			if (service != IDLE)
 				(void)close(slots[i].fd);
 			slots[i].fd = -1;
 			done++;
 			if (begun++ < most)
-				begin(i, port);
+				begin(i, w.port);
 		}
 	}
 	return done;
 }
 
 static void
-setup(double secs, unsigned port, const char *to)
+setup(double secs, struct where w)
 {
 	uint64_t start = now();
-	unsigned long n = open_many(port, to, ECHO, (unsigned long)-1, secs);
+	unsigned long n = open_many(w, ECHO, MOST, secs);
 
 	(void)printf("tunnels %lu secs %.6f\n", n, secs_since(start));
 }
 
 /* They are held until stdin ends. */
 static void
-idle(unsigned long n, unsigned port, const char *to)
+idle(unsigned long n, struct where w)
 {
-	(void)printf("open %lu\n", open_many(port, to, IDLE, n, 600));
+	(void)printf("open %lu\n", open_many(w, IDLE, n, 600));
 	(void)fflush(stdout);
 	while (receive(0, chunk, sizeof(chunk)) > 0)
 		;
@@ -596,23 +635,21 @@ end(struct command c)
 
 /* From the start to the first byte of a target that speaks first. */
 static void
-start(size_t times, char **argv)
+start(double secs, char **argv)
 {
 	struct command c;
-	uint64_t then;
-	size_t i;
+	uint64_t first = now(), then;
+	size_t n;
 
-	if (times > SAMPLES)
-		die("too many times");
-	for (i = 0; i < times; i++) {
+	for (n = 0; n < SAMPLES && secs_since(first) < secs; n++) {
 		then = now();
 		c = run(argv);
 		if (receive(c.out, chunk, 1) != 1)
 			die("%s: nothing comes", argv[0]);
-		samples[i] = now() - then;
+		samples[0][n] = now() - then;
 		end(c);
 	}
-	print_samples(times);
+	print_samples(samples[0], n);
 }
 
 static void
@@ -650,34 +687,29 @@ all_descriptors(void)
 int
 main(int argc, char **argv)
 {
-	const char *what = argc > 1 ? argv[1] : "", *to;
-	unsigned port;
+	const char *what = argc > 1 ? argv[1] : "";
 	double amount;
 
 	(void)signal(SIGPIPE, SIG_IGN);
-	if (strcmp(what, "target") == 0) {
-		all_descriptors();
+	all_descriptors();
+	if (strcmp(what, "target") == 0)
 		target();
-	}
 	if (argc < 4)
-		die("target | down|up|trips|setup secs port [host:port] | "
-		    "idle n port [host:port] | start|pipe n command ...");
+		die("target | down|up|setup secs where | trips secs where ... "
+		    "| idle tunnels where | start|pipe secs command ...");
 	amount = strtod(argv[2], NULL);
-	port = (unsigned)strtoul(argv[3], NULL, 10);
-	to = argv[4];
 	if (strcmp(what, "down") == 0)
-		down(tunnel(port, to), amount);
+		down(tunnel(where(argv[3])), amount);
 	else if (strcmp(what, "up") == 0)
-		up(tunnel(port, to), amount);
+		up(tunnel(where(argv[3])), amount);
 	else if (strcmp(what, "trips") == 0)
-		trips(tunnel(port, to), amount);
+		trips(amount, argv + 3);
 	else if (strcmp(what, "setup") == 0)
-		setup(amount, port, to);
-	else if (strcmp(what, "idle") == 0) {
-		all_descriptors();
-		idle((unsigned long)amount, port, to);
-	} else if (strcmp(what, "start") == 0)
-		start((size_t)amount, argv + 3);
+		setup(amount, where(argv[3]));
+	else if (strcmp(what, "idle") == 0)
+		idle((unsigned long)amount, where(argv[3]));
+	else if (strcmp(what, "start") == 0)
+		start(amount, argv + 3);
 	else if (strcmp(what, "pipe") == 0)
 		from_pipe(amount, argv + 3);
 	else
