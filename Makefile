@@ -92,6 +92,14 @@ soak: httptun tests/hostile tests/older
 	HTTPTUN_LONG=1 ./tests/hostile
 	HTTPTUN_LONG=1 ./tests/older
 
+# Beside the peers: minutes, a table, tests/bench/results.csv.
+bench: httptun tests/bench/load
+	-tests/setup bench
+	tests/bench/run
+
+tests/bench/load: tests/bench/load.c
+	$(CC) $(STD) $(WARN) -O2 -o $@ tests/bench/load.c
+
 # The same tests with everything built anew under ASan and UBSan.
 sanitize:
 	rm -rf .sanitize && mkdir .sanitize
@@ -124,7 +132,7 @@ uninstall:
 	rm -f $(DESTDIR)$(MANDIR)/man1/httptun.1
 
 clean:
-	rm -f httptun $(OBJ) tests/*.o $(TESTS)
+	rm -f httptun $(OBJ) tests/*.o $(TESTS) tests/bench/load
 	rm -rf .sanitize
 
-.PHONY: all test soak sanitize lint install uninstall clean
+.PHONY: all test soak bench sanitize lint install uninstall clean
