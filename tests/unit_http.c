@@ -3797,6 +3797,93 @@ test_ws_round_trip(void **state)
 	}
 }
 
+/* ---- commands -------------------------------------------------------------- */
+
+static void
+test_command_expand(void **state)
+{
+	static const struct {
+		const char *text, *host, *want;		/* NULL: bad host */
+	} rows[] = {
+		{ "", "a", "" }, { "nc %h %p", "a.b", "nc a.b 8" },
+		{ "%h%p%s", "::1", "::18/t/s" }, { "%%h", "a", "%h" },
+		{ "date +%Y-%%", "a", "date +%Y-%" }, { "50%", "a", "50%" },
+		{ "%", "a", "%" }, { "%%", "a", "%" }, { "%%%", "a", "%%" },
+		{ "%%%h", "a_1-b.c", "%a_1-b.c" },
+		{ "x", "fe80::1%lo", "x" }, { "%h", "", "" },
+		{ "%h", "-e", NULL }, { "%h", "a b", NULL },
+		{ "%h", "a;b", NULL }, { "x", "a`b", NULL },
+		{ "%h", "a$b", NULL }, { "%h", "a'b", NULL },
+		{ "%h", "a\nb", NULL }, { "%h", "a/b", NULL },
+		{ "%h", "\xc3\xa9", NULL },
+	};
+	struct buf b;
+	size_t i, n;
+	int r;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		memset(&b, 0, sizeof(b));
+		n = strlen(rows[i].text) + 1;
+		r = command_expand(&b, at_end(rows[i].text, n), rows[i].host,
+		    8, "/t/s");
+		if ((r == 0) != (rows[i].want != NULL) ||
+		    (r == 0 && (b.len != strlen(rows[i].want) ||
+		    memcmp(rows[i].want, b.len > 0 ? (char *)b.p + b.off : "",
+		    b.len) != 0)) || (r == -1 && errno != EINVAL))
+			fail_msg("<<%s>> with <<%s>>: %d <<%s>>",
+			    rows[i].text, rows[i].host, r,
+			    show(b.p + b.off, b.len));
+		buf_free(&b);
+	}
+}
+
+static void
+test_tls_reason(void **state)
+{
+#define VERIFIED	"depth=0 CN = localhost\nverify return:1\n"
+#define FAULT(s)	"80DBBB1C237F0000:error:0A000086:SSL routines:f:" s \
+			":../ssl/statem/statem_clnt.c:1889:\n"
+	static const struct {
+		const char *text, *want;
+	} rows[] = {
+		{ "", "x" }, { "\n\n", "x" }, { VERIFIED, "x" },
+		{ "depth=0 CN = localhost\n"
+		    "verify error:num=62:hostname mismatch\n"
+		    FAULT("certificate verify failed"),
+		    "certificate not verified: hostname mismatch" },
+		{ "verify error:num=10:certificate has expired\n"
+		    "notAfter=Jan  1 00:00:00 2020 GMT\n",
+		    "certificate not verified: certificate has expired" },
+		{ "verify error:num=10", "certificate not verified: " },
+		{ FAULT("wrong version number"),
+		    "TLS failed: wrong version number" },
+		{ VERIFIED FAULT("one") FAULT("two"), "TLS failed: one" },
+		{ "a:error:b\n", "TLS failed: a:error:b" },
+		{ "sh: 1: exec: openssl: not found\n",
+		    "TLS failed: sh: 1: exec: openssl: not found" },
+		{ "one\ntwo", "TLS failed: two" },
+		{ VERIFIED "two\n" VERIFIED, "TLS failed: two" },
+	};
+#undef VERIFIED
+#undef FAULT
+	char dst[64], cut[8];
+	size_t i, n, k;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		n = strlen(rows[i].text);
+		strcpy(dst, "x");
+		tls_reason(dst, sizeof(dst), at_end(rows[i].text, n), n);
+		if (strcmp(dst, rows[i].want) != 0)
+			fail_msg("<<%s>>: <<%s>>", rows[i].text, dst);
+		for (k = 0; k <= n; k++)
+			tls_reason(cut, sizeof(cut), at_end(rows[i].text, k),
+			    k);
+	}
+}
+
+
 /* ---- replies ----------------------------------------------------------- */
 
 static void
@@ -4139,6 +4226,8 @@ main(void)
 		cmocka_unit_test(test_ws_clean),
 		cmocka_unit_test(test_ws_encode),
 		cmocka_unit_test(test_ws_round_trip),
+		cmocka_unit_test(test_command_expand),
+		cmocka_unit_test(test_tls_reason),
 		cmocka_unit_test(test_status_reason),
 		cmocka_unit_test(test_reply_make),
 		cmocka_unit_test(test_garbage),
