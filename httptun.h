@@ -98,6 +98,7 @@
 #define STATUS_MS	100	/* from a command's end of file to its own */
 #define RECONNECT_MS	250	/* until the next address (RFC 8305, 5) */
 #define COLD_MS		250	/* a quiet descriptor becomes a cold one */
+#define HALVES_MS	1000	/* how often what has ended is looked at */
 #define GLANCE_MS	10	/* how often cold ones are looked at */
 #define WS_QUIET_MS	30000	/* until a Ping, and for its answer */
 #define POLL_WINDOW	262144	/* unacknowledged bytes of a direction */

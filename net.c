@@ -1192,6 +1192,33 @@ end_put(struct end *e, const unsigned char *p, size_t n)
 	return 0;
 }
 
+static const struct watcher end_watcher;
+static struct timer halves;
+
+/*
+ * Of what has ended its direction nothing is read any more, so its reset or
+ * its death would go unnoticed as long as there is nothing to send to it.
+ */
+static void
+halves_look(void *arg)
+{
+	struct end *e;
+	int fd, found = 0;
+
+	(void)arg;
+	for (fd = 0; fd < slots_top; fd++) {
+		e = slots[fd].arg;
+		if (slots[fd].watcher != &end_watcher || fd != e->rfd ||
+		    !e->eof || e->peer == NULL)
+			continue;
+		found = 1;
+		if (end_failed(e))
+			end_break(e, e->error);
+	}
+	if (found)
+		timer_set(&halves, HALVES_MS, halves_look, NULL);
+}
+
 static void
 end_eof(struct end *e)
 {
@@ -1200,6 +1227,8 @@ end_eof(struct end *e)
 		return;
 	}
 	e->eof = 1;
+	if (halves.next == NULL)
+		timer_set(&halves, HALVES_MS, halves_look, NULL);
 	if (e->peer == NULL)
 		e->steps->input(e->owner, e);
 	else if (e->codec == NULL)

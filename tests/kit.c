@@ -2482,7 +2482,7 @@ kit_reset_passes(struct kit_pair (*tunnel)(void), int client)
 	struct kit_pair p;
 	int a, b, i;
 
-	for (i = 0; i < 3; i++) {
+	for (i = 0; i < 4; i++) {
 		p = tunnel();
 		a = client ? p.c : p.t;
 		b = client ? p.t : p.c;
@@ -2490,7 +2490,7 @@ kit_reset_passes(struct kit_pair (*tunnel)(void), int client)
 		if (i == 1) {		/* b has ended its direction */
 			kit_half_close(b);
 			kit_eof(a);
-		} else if (i == 2) {	/* a has */
+		} else if (i >= 2) {	/* a has */
 			kit_half_close(a);
 			kit_eof(b);
 		}
@@ -2499,7 +2499,10 @@ kit_reset_passes(struct kit_pair (*tunnel)(void), int client)
 			kit_push_until_reset(b);
 			continue;
 		}
-		kit_expect_reset(b);
+		if (i == 3)		/* b says nothing more */
+			kit_poll(b, 0, "a reset behind the end of file");
+		else
+			kit_expect_reset(b);
 		(void)close(b);
 	}
 }
