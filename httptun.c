@@ -1051,7 +1051,8 @@ struct tunnel {
 	struct poller	*poller;	/* the far end is one */
 	struct lane	*lane;		/* it is a connection of one */
 	struct tunnel	*sleeve;	/* what the far end goes through, */
-	struct tunnel	*over;		/* and whose far end goes through it */
+	struct tunnel	*near_sleeve;	/* or the near one, */
+	struct tunnel	*over;		/* and whose end goes through it */
 	struct timer	 deadline;
 	struct grave	 grave;
 	enum state	 state;
@@ -1108,7 +1109,7 @@ static struct hop *lane_stop(const struct lane *);
 static void	poller_move(struct tunnel *to, struct tunnel *from);
 static void	near_broken(void *, struct end *);
 static void	near_sent(void *, struct end *);
-static void	sleeve_drop(struct tunnel *, int broken);
+static void	sleeve_drop(struct tunnel **, int broken);
 static int	sleeve_put(struct tunnel *, int);
 static void	far_dial(struct tunnel *);
 static void	tunnel_pipes(struct tunnel *, struct command *);
@@ -1267,7 +1268,8 @@ tunnel_close(struct tunnel *t, const char *why, int broken)
 	if (t->errand != NULL)
 		errand_end(t->errand);
 	poller_leave(t);
-	sleeve_drop(t, broken);
+	sleeve_drop(&t->sleeve, broken);
+	sleeve_drop(&t->near_sleeve, broken);
 	opening_drop(t);
 	timer_stop(&t->deadline);
 	(broken ? end_reset : end_close)(&t->far);
@@ -1412,7 +1414,7 @@ opening_stop(struct tunnel *t)
 	o->want = 0;
 	timer_stop(&o->soon);
 	poller_leave(t);
-	sleeve_drop(t, 1);
+	sleeve_drop(&t->sleeve, 1);
 	end_close(&t->far);
 }
 
@@ -1894,14 +1896,15 @@ static void
 sleeve_ended(struct tunnel *s, const char *why, int broken)
 {
 	struct tunnel *t = s->over;
+	struct end *e;
 
 	(void)why;
 	if (t == NULL)
 		return;
-	t->sleeve = NULL;
+	e = t->sleeve == s ? &t->far : &t->near;
+	*(t->sleeve == s ? &t->sleeve : &t->near_sleeve) = NULL;
 	if (broken)
-		end_doom(&t->far, s->far.error != 0 ? s->far.error :
-		    ECONNRESET);
+		end_doom(e, s->far.error != 0 ? s->far.error : ECONNRESET);
 }
 
 static const struct asker by_sleeve = {
@@ -1920,11 +1923,11 @@ sleeve_late(void *arg)
 }
 
 static void
-sleeve_drop(struct tunnel *t, int broken)
+sleeve_drop(struct tunnel **slot, int broken)
 {
-	struct tunnel *s = t->sleeve;
+	struct tunnel *s = *slot;
 
-	t->sleeve = NULL;
+	*slot = NULL;
 	if (s == NULL)
 		return;
 	s->over = NULL;
@@ -6143,6 +6146,8 @@ exit_park(struct tunnel *t)
 	t->what = NULL;
 	t->state = HEAD;
 	t->at_exit = t->vouched = 1;
+	t->near_sleeve = t->sleeve;
+	t->sleeve = NULL;
 	fd_peer(t->far.rfd, &t->client);
 	end_move(&t->near, &t->far, &request_steps, t);
 	exits.asking--;

@@ -2296,7 +2296,8 @@ commands_end(void)
 	close(keeper);
 	keeper = -1;
 	for (c = commands; c != NULL; c = c->next)
-		(void)waitpid(c->pid, NULL, 0);
+		while (waitpid(-c->pid, NULL, 0) > 0)
+			;
 	(void)waitpid(keeper_pid, NULL, 0);
 	keeper_pid = -1;
 }
@@ -2308,16 +2309,20 @@ command_why(const struct command *c)
 	return c->why[0] != '\0' ? c->why : NULL;
 }
 
-/* Nobody wants it any more, and it is gone. */
+/* Nobody wants it any more: when all of its group have gone, so will it. */
 static void
 command_bury(struct command *c)
 {
 	struct command **link;
+	pid_t pid;
 
+	while ((pid = waitpid(-c->pid, NULL, WNOHANG)) > 0)
+		;
+	if (pid == 0 || waitpid(c->pid, NULL, WNOHANG) == 0)
+		return;
 	for (link = &commands; *link != c; link = &(*link)->next)
 		;
 	*link = c->next;
-	(void)waitpid(c->pid, NULL, 0);
 	loop_bury(&c->grave, free, c);
 }
 
@@ -2348,8 +2353,7 @@ command_end(struct command *c)
 	c->owner = NULL;
 	(void)kill(-c->pid, SIGTERM);
 	keeper_tell(c, 1);
-	if (c->ended)
-		command_bury(c);
+	command_bury(c);
 }
 
 /* Its stdout has ended, or it has, and the other of both is due. */
@@ -2427,15 +2431,16 @@ commands_reap(void)
 	keeper_reap();
 	for (c = commands; c != NULL; c = next) {
 		next = c->next;
+		if (c->owner == NULL) {
+			command_bury(c);
+			continue;
+		}
 		info.si_pid = 0;
 		if (c->ended || waitid(P_PID, (id_t)c->pid, &info,
 		    WEXITED | WNOHANG | WNOWAIT) == -1 || info.si_pid == 0)
 			continue;
 		command_explain(c, info.si_code, info.si_status);
-		if (c->owner == NULL)
-			command_bury(c);
-		else
-			command_ended(c);
+		command_ended(c);
 	}
 }
 
@@ -2669,8 +2674,13 @@ command_start(const char *text, const char *host, unsigned port,
 
 	if (c == NULL)
 		return NULL;
-	if (!watched)
+	if (!watched) {
 		signal_watch(SIGCHLD, commands_reap);
+#ifdef PR_SET_CHILD_SUBREAPER
+		/* Those that a command leaves behind become ours. */
+		(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+#endif
+	}
 	watched = 1;
 	c->commander = commander;
 	c->owner = owner;

@@ -371,6 +371,27 @@ reset_either_way(void **state)
 	serves();
 }
 
+/* The exit's way to its gateway is a WebSocket on another one. */
+static void
+through_another(void **state)
+{
+	struct kit_proxy relay;
+	int i;
+
+	(void)state;
+	kit_proxy(&relay, "127.0.0.1", "0", NONE);
+	gateway("-r", LOCAL);
+	is_there(exit_to(url(relay.port), "-x", url(px.port), "-t",
+	    "127.0.0.1", "-s", VIA, NONE), PARKED);
+	for (i = 0; i < 2 * PARKED; i++)
+		serves();
+	kit_crosses(tunnel(), 3 * MB);
+	settles();
+	kit_reset_passes(tunnel, 1);
+	kit_reset_passes(tunnel, 0);
+	settles();
+}
+
 /* The sender must be stopped long before its end; another tunnel never is;
  * then everything comes. */
 static void
@@ -2527,6 +2548,7 @@ main(void)
 		TEST(both_directions_at_once),
 		TEST(early_data),
 		TEST(reset_either_way),
+		TEST(through_another),
 		TEST(back_pressure),
 		TEST(http_requests),
 		TEST(other_ways),
