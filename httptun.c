@@ -1938,6 +1938,60 @@ sleeve_drop(struct tunnel **slot, int broken)
 		    sleeve_late, s);
 }
 
+/* The far end of t, with all that belongs to it, is the one of s now. */
+static void
+sleeve_take(struct tunnel *s, struct tunnel *t)
+{
+	s->state = OPEN;
+	if ((s->sleeve = t->sleeve) != NULL)
+		s->sleeve->over = s;
+	t->sleeve = NULL;
+	if ((s->piped = t->piped))
+		t->piped = 0;
+	poller_move(s, t);
+	end_move(&s->far, &t->far, &far_steps, s);
+}
+
+static ssize_t
+sink_send(struct end *e, const void *p, size_t n)
+{
+	(void)e;
+	(void)p;
+	return (ssize_t)n;
+}
+
+static int
+sink_finish(struct end *e)
+{
+	(void)e;
+	return 0;
+}
+
+static const struct carrier sink = { "sink", NULL, sink_send, sink_finish, 0 };
+
+/*
+ * All that was wanted from the far end has come.  A WebSocket has to say so:
+ * without its two ends it would be a broken tunnel, and the target be reset.
+ */
+static void
+far_leave(struct tunnel *t)
+{
+	struct tunnel *s;
+
+	if (t->far.ws == NULL || (s = tunnel_new(&by_sleeve)) == NULL) {
+		end_close(&t->far);
+		return;
+	}
+	sleeve_take(s, t);
+	s->far.codec = NULL;		/* no messages any more */
+	s->far.stays = s->far.finish = s->far.finished = 0;
+	buf_free(&s->far.in);
+	end_virtual(&s->near, &sink, &sleeve_steps, s);
+	timer_set(&s->deadline, (int64_t)LINGER_SECS * 1000, sleeve_late, s);
+	end_link(&s->near, &s->far);
+	end_ended(&s->near);
+}
+
 /*
  * near is what the tunnel stands on from now on, -1: one end of a pair, of
  * which the other one is its far end.  -1: that did not go, and the tunnel
@@ -1961,16 +2015,10 @@ sleeve_put(struct tunnel *t, int near)
 		    opening_who(t), "%s", strerror(errno));
 		return -1;
 	}
-	s->state = OPEN;
-	if ((s->sleeve = t->sleeve) != NULL)
-		s->sleeve->over = s;
+	sleeve_take(s, t);
 	t->sleeve = s;
 	s->over = t;
-	if ((s->piped = t->piped))
-		t->piped = 0;
-	poller_move(s, t);
 	end_socket(&s->near, fd[0], &sleeve_steps, s);
-	end_move(&s->far, &t->far, &far_steps, s);
 	if (fd[1] != -1)
 		end_socket(&t->far, fd[1], &far_steps, t);
 	end_link(&s->near, &s->far);
@@ -3750,7 +3798,7 @@ http_answered(struct tunnel *t)
 	log_tunnel(t, "done");
 	end_part(&t->near);
 	end_part(&t->far);
-	end_close(&t->far);
+	far_leave(t);
 	request_linger(t);
 }
 

@@ -451,6 +451,7 @@ http_requests(void **state)
 	kit_puts(o, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
 	if (strstr(kit_reply(c, 200), "\r\n\r\nhello") == NULL)
 		kit_fail("no hello");
+	kit_eof(o);			/* it has all, and is left in order */
 	(void)close(c);
 	(void)close(o);
 
