@@ -2259,8 +2259,9 @@ breaking_while_busy(void **state)
 	for (i = 0; i < 6; i++) {
 		kit_note("busy %d", i);
 		p = tunnel(ASKS);
-		out = i & 1 ? stream(NULL, p.t, KIT_OUT, 64 * MB, 1) :
-		    stream(&p.c, -1, KIT_OUT, 64 * MB, 1);
+		/* far more than four sockets' buffers, which grow to 32 MB */
+		out = i & 1 ? stream(NULL, p.t, KIT_OUT, 256 * MB, 1) :
+		    stream(&p.c, -1, KIT_OUT, 256 * MB, 1);
 		out->cut = 100000;
 		stuff(out, 50);
 		if (i < 2)
