@@ -180,6 +180,43 @@ text_number(const char *s, size_t n, long min, long max)
 	return v < min || v > max ? -1 : v;
 }
 
+static int
+blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+int
+line_fields(struct span *text, struct span *field, int max)
+{
+	const char *p = text->p, *nl, *end = p + text->n;
+	int n;
+
+	if (text->n == 0)
+		return -1;
+	text->p = end;
+	if ((nl = memchr(p, '\n', text->n)) != NULL) {
+		text->p = nl + 1;
+		end = nl;
+	}
+	text->n -= (size_t)(text->p - p);
+	if (end > p && end[-1] == '\r')
+		end--;
+	for (n = 0; n <= max; n++) {
+		while (p < end && blank(*p))
+			p++;
+		if (p == end || *p == '#')
+			break;
+		if (n == max)
+			continue;
+		field[n].p = p;
+		while (p < end && !blank(*p))
+			p++;
+		field[n].n = (size_t)(p - field[n].p);
+	}
+	return n;
+}
+
 /* ---- heads (RFC 9112, 2-5) ----------------------------------------------- */
 
 /* token (RFC 9110, 5.6.2) */

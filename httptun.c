@@ -66,7 +66,7 @@ struct rule {
 	union addr	 net;		/* AF_UNSPEC: any address */
 	unsigned	 bits;
 	char		*ports;		/* 22,443,8000-8999; NULL: all */
-	const char	*text;		/* as it was written */
+	char		*text;		/* as it was written */
 	int		 letter;	/* 'c' or 't' */
 };
 
@@ -84,6 +84,7 @@ struct hop {
 	char		*arg;		/* as it was written, until parsed */
 	char		*path;		/* of its URL, with a query; a command */
 	char		*user, *pass;	/* NULL: none, not known (yet) */
+	int		 lent;		/* they are not its own */
 	char		*digest;	/* its challenge, NULL: none (yet) */
 	unsigned	 nc;		/* how often that was answered */
 	char		 host[HOST_MAX + 1];
@@ -91,15 +92,42 @@ struct hop {
 	char		 who[HOST_MAX + 9];	/* host:port */
 };
 
-struct forward {			/* -L */
+/* What SIGUSR1 tells. */
+struct totals {
+	unsigned long long open, tunnels, refused, up, down;
+};
+
+/*
+ * The hops of lines (-f) that name the same ones: what they have learned, a
+ * password or a challenge, holds for all of these.
+ */
+struct route {
+	struct route	*next;
+	int		 refs;
+	unsigned char	 id[SHA256_LEN];	/* of how they were written */
+	struct hop	*hops;
+};
+
+struct forward {			/* -L, or a line of -f */
 	struct forward	*next;
-	const char	*spec;
+	int		 refs;		/* the list's, and its tunnels' */
+	int		 line;		/* in the file, 0: -L */
+	unsigned char	 id[SHA256_LEN];	/* of the line */
+	unsigned	 kept:1,	/* the file has it as before */
+			 gone:1;	/* and no more: only tunnels are left */
 	char		*addr;		/* NULL: loopback */
 	unsigned	 port;
 	char		 host[HOST_MAX + 1];
 	unsigned	 hostport;
 	struct hop	*bridge;	/* its URL, NULL: none */
+	struct hop	*hops;		/* NULL: straight */
+	struct route	*route;		/* whose hops they are, NULL: -x's */
+	struct rule	*rules;		/* its own -c, NULL: the options' */
+	union addr	 addrs[LISTEN_ADDRS];
+	int		 naddrs;
+	unsigned	 failed;	/* which ones, a bit each, it was said */
 	struct listener	*listeners;
+	struct totals	 totals;
 };
 
 struct extra {				/* -H */
@@ -121,6 +149,7 @@ static struct {
 	int		 direct;	/* -x direct */
 	const char	*user;		/* -P */
 	const char	*cred_file;	/* -a */
+	const char	*file;		/* -f */
 	char		*env_auth;	/* HTTPTUN_AUTH */
 	struct cred	*env_cred, *creds;
 	struct rule	*clients, *targets;
@@ -135,10 +164,7 @@ static struct {
 
 static int status;			/* of our exit */
 
-/* What SIGUSR1 tells, for each worker; the memory is shared. */
-struct totals {
-	unsigned long long open, tunnels, refused, up, down;
-};
+/* For each worker; the memory is shared. */
 static struct totals own_totals, *all_totals = &own_totals,
     *totals = &own_totals;
 
@@ -475,19 +501,40 @@ rule_parse(struct rule *r, const char *arg, int client)
 	return rule_host(r, host, bits, client);
 }
 
+/* Appends a rule.  Returns what is wrong with it, or NULL. */
+static const char *
+rule_put(struct rule **list, const char *arg, int letter)
+{
+	while (*list != NULL)
+		list = &(*list)->next;
+	*list = xalloc(sizeof(**list));
+	(*list)->text = xdup(arg, strlen(arg));
+	(*list)->letter = letter;
+	return rule_parse(*list, arg, letter == 'c');
+}
+
 static void
 rule_add(struct rule **list, const char *arg, int letter)
 {
 	const char *wrong;
 	char option[3] = { '-', (char)letter, '\0' };
 
-	while (*list != NULL)
-		list = &(*list)->next;
-	*list = xalloc(sizeof(**list));
-	(*list)->text = arg;
-	(*list)->letter = letter;
-	if ((wrong = rule_parse(*list, arg, letter == 'c')) != NULL)
+	if ((wrong = rule_put(list, arg, letter)) != NULL)
 		die(2, option, "%s: %s", arg, wrong);
+}
+
+static void
+rules_free(struct rule *r)
+{
+	struct rule *next;
+
+	for (; r != NULL; r = next) {
+		next = r->next;
+		free(r->name);
+		free(r->ports);
+		free(r->text);
+		free(r);
+	}
 }
 
 static int
@@ -578,14 +625,14 @@ rules_allow(const struct rule *r, const char *name, unsigned port,
 }
 
 static int
-client_allowed(const union addr *client, char *why)
+client_allowed(const struct rule *rules, const union addr *client, char *why)
 {
 	union addr a = *client;
 
 	/* Without an address it is a process of this machine. */
 	if (a.sa.sa_family == AF_UNSPEC)
 		(void)addr_literal(&a, "127.0.0.1", 0);
-	return rules_allow(opt.clients, "", 0, &a, 0, why);
+	return rules_allow(rules, "", 0, &a, 0, why);
 }
 
 /*
@@ -889,29 +936,76 @@ place_has(const struct hop *h, enum carriage carriage)
 	return 0;
 }
 
-/* -x hops are read when it is known what -X says. */
-static void
-hops_parse(void)
+/* A hop that is only written down yet. */
+static struct hop *
+hop_new(const char *arg, size_t n)
 {
-	const char *wrong;
-	struct hop *h;
+	struct hop *h = xalloc(sizeof(*h));
+
+	h->arg = xdup(arg, n);
+	return h;
+}
+
+/*
+ * Parses a chain, once it is known what -X says.  Returns what is wrong, with
+ * the text in *said, or NULL.
+ */
+static const char *
+hops_read(struct hop *h, char **said)
+{
+	const char *wrong = NULL;
 	int polls = 0;
 	unsigned char place = 0;
-	char *said;
+	size_t n;
 
-	for (h = opt.hops; h != NULL; h = h->next) {
+	for (; h != NULL && wrong == NULL; h = h->next) {
 		h->place = place++;
-		said = xdup(h->arg, strlen(h->arg));
-		hop_mask(said);
+		n = strlen(h->arg);
+		*said = xdup(h->arg, n);
+		hop_mask(*said);
 		wrong = hop_parse_all(h);
 		if (wrong == NULL && place_has(h, BY_POLL) && polls++ > 0)
 			wrong = "a second poll server in the chain";
-		if (wrong != NULL)
-			die(2, "-x", "%s: %s", said, wrong);
-		free(said);
-		secret_wipe(h->arg, strlen(h->arg));
+		if (wrong == NULL)
+			free(*said);
+		secret_wipe(h->arg, n);
 		free(h->arg);
 		h->arg = NULL;
+	}
+	return wrong;
+}
+
+static void
+hops_parse(void)
+{
+	char *said;
+	const char *wrong = hops_read(opt.hops, &said);
+
+	if (wrong != NULL)
+		die(2, "-x", "%s: %s", said, wrong);
+}
+
+/* Frees a chain, and what a hop of it has learned. */
+static void
+hops_free(struct hop *h)
+{
+	struct hop *next;
+
+	if (h == NULL)
+		return;
+	hops_free(h->next);
+	for (; h != NULL; h = next) {
+		next = h->other;
+		if (h->arg != NULL)
+			secret_wipe(h->arg, strlen(h->arg));
+		if (h->pass != NULL)
+			secret_wipe(h->pass, strlen(h->pass));
+		free(h->arg);
+		free(h->path);
+		free(h->user);
+		free(h->pass);
+		free(h->digest);
+		free(h);
 	}
 }
 
@@ -943,29 +1037,61 @@ hops_to(const char *host)
 	return no_proxy(host) ? NULL : hop_environment();
 }
 
-/* The first hop's credentials: its URL's, -a's, HTTPTUN_AUTH's, or -P's. */
+/* HTTPTUN_AUTH's, NULL: none. */
+static const struct cred *
+cred_environment(void)
+{
+	if (opt.env_auth != NULL && opt.env_cred == NULL &&
+	    (opt.env_cred = cred_new(opt.env_auth)) == NULL)
+		die(2, "HTTPTUN_AUTH", "not user:password");
+	return opt.env_cred;
+}
+
+/*
+ * The first hop's credentials: its URL's, -a's, HTTPTUN_AUTH's, or -P's; anew
+ * when -a's have changed.
+ */
 static void
 hop_credentials(struct hop *h)
 {
-	const struct cred *c = NULL;
+	const struct cred *c;
 
 	if (h == NULL)
 		return;
 	hop_credentials(h->other);
-	if (h->user != NULL)
+	if (h->user != NULL && !h->lent)
 		return;
-	if (opt.mode != MODE_LISTEN && opt.creds != NULL)
-		c = opt.creds;
-	else if (opt.env_auth != NULL) {
-		c = opt.env_cred = cred_new(opt.env_auth);
-		if (c == NULL)
-			die(2, "HTTPTUN_AUTH", "not user:password");
-	}
+	c = opt.mode != MODE_LISTEN && opt.creds != NULL ? opt.creds :
+	    cred_environment();
 	if (c != NULL) {
-		h->user = c->user;
-		h->pass = c->pass;
+		if (h->lent)
+			secret_wipe(h->pass, strlen(h->pass));
+		free(h->user);
+		free(h->pass);
+		h->user = xdup(c->user, strlen(c->user));
+		h->pass = xdup(c->pass, strlen(c->pass));
+		h->lent = 1;
 	} else if (opt.user != NULL)
 		h->user = xdup(opt.user, strlen(opt.user));
+}
+
+/* A host that the user wrote: a name, or an address in any way of writing. */
+static const char *
+host_read(char *host, const char *s, size_t n)
+{
+	const char *wrong = host_parse(s, n, host);
+	char text[HOST_MAX + 1];
+	union addr a;
+
+	if (wrong != NULL && n <= HOST_MAX && memchr(s, ':', n) != NULL) {
+		memcpy(text, s, n);
+		text[n] = '\0';
+		if (addr_literal(&a, text, 0) == 0) {
+			strcpy(host, text);
+			wrong = NULL;
+		}
+	}
+	return wrong;
 }
 
 /* ---- the life of a tunnel ----------------------------------------------------- */
@@ -1050,6 +1176,7 @@ struct tunnel {
 	struct errand	*errand;	/* a request on it is for one */
 	struct poller	*poller;	/* the far end is one */
 	struct lane	*lane;		/* it is a connection of one */
+	struct forward	*forward;	/* that it is of, NULL: none */
 	struct tunnel	*sleeve;	/* what the far end goes through, */
 	struct tunnel	*near_sleeve;	/* or the near one, */
 	struct tunnel	*over;		/* and whose end goes through it */
@@ -1090,6 +1217,7 @@ static struct slot (*slots)[SESSIONS_EACH];
 static struct tunnel *tunnels;
 static int ntunnels;
 static int load;		/* what they take, in places for a tunnel */
+static int nports;		/* listening sockets of forwards */
 static int draining;		/* no more requests: leave with the last */
 static int leaving;		/* this worker accepts no more for now */
 
@@ -1102,6 +1230,7 @@ static void	hop_passed(struct tunnel *);
 static void	hop_reached(struct tunnel *);
 static void	link_want(struct tunnel *);
 static void	linger_late(void *);
+static void	forward_leave(struct forward *);
 static void	errand_end(struct errand *);
 static void	poller_start(struct tunnel *, struct hop *);
 static void	poller_leave(struct tunnel *);
@@ -1156,15 +1285,24 @@ log_tunnel(const struct tunnel *t, const char *why)
 	buf_free(&b);
 }
 
+/* How many descriptors there are for tunnels and the ports of forwards. */
+static int
+places(void)
+{
+	static int n;
+
+	if (n == 0)
+		n = loop_limit() - SPARE_FDS;
+	return n;
+}
+
 /* One more tunnel needs two descriptors; what is full is silent. */
 static int
 tunnels_max(void)
 {
-	static int max;
+	int max = (places() - nports) / 2;
 
-	if (max == 0 && (max = (loop_limit() - SPARE_FDS) / 2) < 1)
-		max = 1;
-	return max;
+	return max > 1 ? max : 1;
 }
 
 static int
@@ -1219,6 +1357,13 @@ exchange_free(struct tunnel *t)
 	t->exchange = NULL;
 }
 
+/* Where it is counted. */
+static struct totals *
+tunnel_totals(const struct tunnel *t)
+{
+	return t->forward != NULL ? &t->forward->totals : totals;
+}
+
 static void
 tunnel_free(void *arg)
 {
@@ -1230,6 +1375,7 @@ tunnel_free(void *arg)
 	load -= 1 + t->piped;
 	worker_load();
 	exchange_free(t);
+	forward_leave(t->forward);
 	free(t->what);
 	free(t->user);
 	free(t);
@@ -1261,7 +1407,7 @@ tunnel_close(struct tunnel *t, const char *why, int broken)
 	if (t->state == DEAD)
 		return;
 	if ((t->state == OPEN || t->state == CHECK) && !t->asker->inner)
-		totals->open--;
+		tunnel_totals(t)->open--;
 	if (t->state != LINGER && t->state != HEAD && t->state != SERVING &&
 	    !t->asker->inner)
 		log_tunnel(t, why);
@@ -1448,7 +1594,7 @@ tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
 		snprintf(f->what + n, sizeof(f->what) - n, "; before that %s",
 		    t->opening->before);
 	if (!t->asker->inner)
-		totals->refused++;
+		tunnel_totals(t)->refused++;
 	timer_stop(&t->deadline);
 	t->asker->refused(t);
 }
@@ -1617,6 +1763,8 @@ tunnel_watch(struct tunnel *t)
 static void
 tunnel_opened(struct tunnel *t)
 {
+	struct totals *sum = tunnel_totals(t);
+
 	opening_learn(t->opening);
 	opening_drop(t);
 	timer_stop(&t->deadline);
@@ -1626,10 +1774,10 @@ tunnel_opened(struct tunnel *t)
 		return;
 	}
 	t->status = 200;
-	totals->open++;
-	totals->tunnels++;
-	t->near.meter = &totals->up;
-	t->far.meter = &totals->down;
+	sum->open++;
+	sum->tunnels++;
+	t->near.meter = &sum->up;
+	t->far.meter = &sum->down;
 	if (t->far.ws != NULL)
 		end_pulse(&t->far, WS_QUIET_MS, WS_QUIET_MS);
 	tunnel_watch(t);
@@ -2803,19 +2951,21 @@ listen_guard(const union addr *a, int guarded)
 		    "-a, -c or -t" : "-c");
 }
 
-static void
-listen_check(const char *addr, unsigned port, const char *option, int guarded)
+/* The addresses that will be listened on (LISTEN_ADDRS).  Their number. */
+static int
+listen_check(union addr *a, const char *addr, unsigned port,
+    const char *option, int guarded)
 {
-	union addr a[LISTEN_ADDRS];
 	int n, i;
 
 	if ((n = listen_addrs(a, addr, port)) == 0)
 		die(2, option, "bad address '%s'", addr);
 	for (i = 0; i < n; i++)
 		listen_guard(&a[i], guarded);
+	return n;
 }
 
-/* ---- near end: a local port (-L) ------------------------------------------------- */
+/* ---- near end: a local port (-L, -f) --------------------------------------------- */
 
 static void
 port_opened(struct tunnel *t)
@@ -2851,41 +3001,804 @@ static const struct steps port_steps = {
 static void
 port_accepted(struct listener *l, int fd, const union addr *peer)
 {
-	const struct forward *f = l->arg;
-	char why[WHY_MAX];
+	struct forward *f = l->arg;
+	char why[WHY_MAX], what[HOST_MAX + 9];
 	struct tunnel *t;
 
 	if ((t = tunnel_accept(&by_port, &port_steps, fd, peer)) == NULL)
 		return;
+	t->forward = f;
+	f->refs++;
+	t->what = strdup(authority_format(what, f->host, f->hostport));
 	t->state = OPENING;
-	if (client_allowed(peer, why)) {
-		tunnel_open(t, f->host, f->hostport, hops_to(f->host),
-		    f->bridge);
+	if (client_allowed(f->rules != NULL ? f->rules : opt.clients, peer,
+	    why)) {
+		tunnel_open(t, f->host, f->hostport, f->hops, f->bridge);
 	} else {
 		t->status = 403;
-		totals->refused++;
+		f->totals.refused++;
 		tunnel_close(t, why, 1);
 	}
 }
 
+static void	creds_reload(int quiet);
+
+/* ---- forwards: their ports ------------------------------------------------------- */
+
+/*
+ * A forward lives as long as it is in the list and as there are tunnels of
+ * it, whose hops are its own.  The file may change: a line that is there as
+ * before keeps its forward, another one at the same address and port takes
+ * its sockets over, and what is left of the old ones goes with their tunnels.
+ */
+
 static void
-ports_start(void)
+totals_add(struct totals *sum, const struct totals *t)
 {
+	sum->open += t->open;
+	sum->tunnels += t->tunnels;
+	sum->refused += t->refused;
+	sum->up += t->up;
+	sum->down += t->down;
+}
+
+static struct route *routes;
+
+static void
+route_leave(struct route *r)
+{
+	struct route **link;
+
+	if (r == NULL || --r->refs > 0)
+		return;
+	for (link = &routes; *link != r; link = &(*link)->next)
+		;
+	*link = r->next;
+	hops_free(r->hops);
+	free(r);
+}
+
+static void
+forward_free(struct forward *f)
+{
+	route_leave(f->route);
+	rules_free(f->rules);
+	free(f->addr);
+	free(f);
+}
+
+static void
+forward_leave(struct forward *f)
+{
+	struct forward **link;
+
+	if (f == NULL || --f->refs > 0)
+		return;
+	for (link = &opt.forwards; *link != f; link = &(*link)->next)
+		;
+	*link = f->next;
+	totals_add(&own_totals, &f->totals);
+	forward_free(f);
+}
+
+/* Closes the ports from there on. */
+static void
+ports_close(struct listener **tail)
+{
+	struct listener *l;
+
+	while ((l = *tail) != NULL) {
+		*tail = l->next;
+		listener_free(l);
+		nports--;
+	}
+}
+
+/* Lets the new ones accept, or closes them again.  -1: errno. */
+static int
+ports_start(struct forward *f, struct listener **tail)
+{
+	struct listener *l;
+	int error = 0;
+
+	listen_for(*tail, port_accepted, f);
+	for (l = *tail; l != NULL; l = l->next) {
+		nports++;
+		if (listener_start(l) == -1)
+			error = errno;
+	}
+	if (error == 0) {
+		listen_announce(*tail);
+		return 0;
+	}
+	ports_close(tail);
+	errno = error;
+	return -1;
+}
+
+static int
+addr_same(const union addr *a, const union addr *b)
+{
+	return addr_port(a) == addr_port(b) && addr_same_host(a, b);
+}
+
+/* Where its listener at that address stands, or would. */
+static struct listener **
+port_find(struct forward *f, const union addr *a)
+{
+	struct listener **l = &f->listeners;
+
+	while (*l != NULL && !addr_same(&(*l)->addr, a))
+		l = &(*l)->next;
+	return l;
+}
+
+/* It cannot be opened now: that is said once, and is -L's end.  Returns 1. */
+static int
+port_failed(struct forward *f, int i, const union addr *a)
+{
+	char text[ADDR_PORT_TEXT];
+
+	if (!(f->failed & 1U << i))
+		say(addr_text_port(text, a), "%s", strerror(errno));
+	if (f->line == 0)
+		exit(1);
+	f->failed |= 1U << i;
+	return 1;
+}
+
+/* A port that the system chooses is the same at all addresses. */
+static int
+forward_choose(struct forward *f)
+{
+	union addr failed = f->addrs[0];
+	struct listener *l;
+
+	if (listen_open(&f->listeners, f->addr, 0, &failed) == -1 ||
+	    ports_start(f, &f->listeners) == -1)
+		return port_failed(f, 0, &failed);
+	f->failed = 0;
+	f->naddrs = 0;
+	for (l = f->listeners; l != NULL; l = l->next)
+		f->addrs[f->naddrs++] = l->addr;
+	return 0;
+}
+
+/* Opens what of its ports is not open.  1: not all would. */
+static int
+forward_open(struct forward *f)
+{
+	struct listener **tail;
+	int i, failed = 0;
+
+	if (f->gone)
+		return 0;
+	if (addr_port(&f->addrs[0]) == 0)
+		return forward_choose(f);
+	for (i = 0; i < f->naddrs; i++) {
+		tail = port_find(f, &f->addrs[i]);
+		if (*tail == NULL && (listen_add(tail, &f->addrs[i]) == -1 ||
+		    ports_start(f, tail) == -1)) {
+			if (f->naddrs > 1 && family_missing(errno))
+				continue;
+			failed |= port_failed(f, i, &f->addrs[i]);
+		} else
+			f->failed &= ~(1U << i);
+	}
+	return failed;
+}
+
+/* All of them, and again each second while a port is another one's. */
+static void
+forwards_open(void *arg)
+{
+	static struct timer again;
 	struct forward *f;
+	int failed = 0;
+
+	(void)arg;
+	for (f = opt.forwards; f != NULL; f = f->next)
+		failed |= forward_open(f);
+	if (failed)
+		timer_set(&again, REST_MS, forwards_open, NULL);
+}
+
+/* ---- forwards: a file of them (-f) ------------------------------------------------ */
+
+static struct {
+	const char	*name;
+	int		 line;		/* being read */
+	int		 error;		/* errno that was said, 0: none */
+	int		 sure;		/* taken is what stat(2) said of content */
+	struct stat	 seen, taken;
+	unsigned char	 content[SHA256_LEN];	/* that holds */
+	unsigned char	 faulty[SHA256_LEN];	/* that was complained of */
+	char		 wrong[256];
+	struct timer	 timer;
+} source;
+
+/* What is wrong, with the field; but what may have a password is not shown. */
+static const char *
+file_wrong(const char *what, struct span field)
+{
+	if (memchr(field.p, '@', field.n) != NULL)
+		return what;
+	snprintf(source.wrong, sizeof(source.wrong), "%s '%.*s'", what,
+	    field.n < 100 ? (int)field.n : 100, field.p);
+	return source.wrong;
+}
+
+static void
+fields_id(unsigned char *id, const struct span *field, int n)
+{
+	size_t len = 1;
+	char *text, *p;
+	int i;
+
+	for (i = 0; i < n; i++)
+		len += field[i].n + 1;
+	p = text = xalloc(len);
+	for (i = 0; i < n; i++) {
+		memcpy(p, field[i].p, field[i].n);
+		p += field[i].n;
+		*p++ = ' ';
+	}
+	sha256(id, text, len);
+	secret_wipe(text, len);
+	free(text);
+}
+
+/* Makes these the forward's hops; others may have them already. */
+static const char *
+route_take(struct forward *f, const struct span *arg, int n)
+{
+	unsigned char id[SHA256_LEN];
+	struct hop **tail;
+	const char *wrong;
+	char *said;
+	struct route *r;
+	int i;
+
+	fields_id(id, arg, n);
+	for (r = routes; r != NULL; r = r->next)
+		if (memcmp(r->id, id, sizeof(id)) == 0)
+			break;
+	if (r == NULL) {
+		r = xalloc(sizeof(*r));
+		memcpy(r->id, id, sizeof(id));
+		tail = &r->hops;
+		for (i = 0; i < n; i++, tail = &(*tail)->next)
+			*tail = hop_new(arg[i].p, arg[i].n);
+		r->next = routes;
+		routes = r;
+	}
+	r->refs++;
+	f->route = r;
+	f->hops = r->hops;
+	if (r->refs > 1)
+		return NULL;
+	if ((wrong = hops_read(r->hops, &said)) != NULL) {
+		free(said);
+		snprintf(source.wrong, sizeof(source.wrong), "-x: %s", wrong);
+		return source.wrong;
+	}
+	hop_credentials(r->hops);
+	return NULL;
+}
+
+/* [addr:]port */
+static const char *
+line_local(struct forward *f, struct span s)
+{
+	char text[HOST_MAX + 1];
+	struct span addr = s, port = s;
+	union addr a;
+	long v;
+	int all;
+
+	while (addr.n > 0 && addr.p[addr.n - 1] != ':')
+		addr.n--;
+	port.p += addr.n;
+	port.n -= addr.n;
+	if ((v = text_number(port.p, port.n, 0, 65535)) == -1)
+		return file_wrong("bad port", port);
+	f->port = (unsigned)v;
+	if (addr.n > 0 && addr.n-- > 0 && !span_is(addr, "localhost")) {
+		all = addr.n == 0 || span_is(addr, "*");
+		if (addr.n > 2 && addr.p[0] == '[' &&
+		    addr.p[addr.n - 1] == ']') {
+			addr.p++;
+			addr.n -= 2;
+		} else if (memchr(addr.p, ':', addr.n) != NULL)
+			return file_wrong("bad address", addr);
+		if (addr.n > HOST_MAX)
+			return "bad address";
+		memcpy(text, addr.p, addr.n);
+		text[addr.n] = '\0';
+		/* A name would have to be looked up, again and again. */
+		if (!all && addr_literal(&a, text, 0) == -1)
+			return file_wrong("bad address", addr);
+		f->addr = xdup(text, addr.n);
+	}
+	if ((f->naddrs = listen_addrs(f->addrs, f->addr, f->port)) == 0)
+		return file_wrong("bad address", addr);
+	return NULL;
+}
+
+static const char *
+line_target(char *host, unsigned *port, struct span name, struct span number)
+{
+	const char *wrong = host_read(host, name.p, name.n);
+	long v = text_number(number.p, number.n, 1, 65535);
+
+	if (wrong != NULL)
+		return file_wrong(wrong, name);
+	if (v == -1)
+		return file_wrong("bad port", number);
+	*port = (unsigned)v;
+	return NULL;
+}
+
+/* -x or -c, and its argument, which may be glued to it. */
+static int
+line_option(const struct span *field, int n, struct span *arg)
+{
+	int letter = field->n >= 2 && field->p[0] == '-' ? field->p[1] : 0;
+
+	if ((letter != 'x' && letter != 'c') || (field->n == 2 && n < 2))
+		return 0;
+	*arg = field[field->n == 2];
+	if (field->n > 2) {
+		arg->p += 2;
+		arg->n -= 2;
+	}
+	return letter;
+}
+
+/* [proxy-address proxy-port | -x hop ...] [-c rule ...] */
+static const char *
+line_way(struct forward *f, const struct span *field, int n)
+{
+	char host[HOST_MAX + 1], pair[HOST_MAX + 16] = "http://", *text;
+	struct span hop[HOPS_MAX], arg;
+	const char *wrong = NULL;
+	int i = 0, hops = 0, direct = 0, paired, letter;
+	unsigned port;
+
+	if ((paired = n > 0 && field[0].p[0] != '-')) {
+		if (n < 2)
+			return "a proxy without its port";
+		if ((wrong = line_target(host, &port, field[0], field[1])) !=
+		    NULL)
+			return wrong;
+		authority_format(pair + strlen(pair), host, port);
+		hop[hops].p = pair;
+		hop[hops++].n = strlen(pair);
+		i = 2;
+	}
+	for (; i < n && wrong == NULL; i += field[i].n == 2 ? 2 : 1) {
+		letter = line_option(&field[i], n - i, &arg);
+		if (letter == 0)
+			return file_wrong("neither -x hop nor -c rule:",
+			    field[i]);
+		if (letter == 'c') {
+			text = xdup(arg.p, arg.n);
+			if (rule_put(&f->rules, text, 'c') != NULL)
+				wrong = file_wrong("-c: bad rule", arg);
+			free(text);
+		} else if (paired)
+			return "-x, and a proxy and its port";
+		else if (arg.n == 6 && memcmp(arg.p, "direct", 6) == 0)
+			direct = 1;
+		else if (hops == HOPS_MAX)
+			return "-x: too many hops";
+		else
+			hop[hops++] = arg;
+	}
+	if (wrong == NULL && direct && hops > 0)
+		return "-x: direct, and hops";
+	f->hops = direct ? NULL : opt.hops;
+	return wrong != NULL || hops == 0 ? wrong : route_take(f, hop, hops);
+}
+
+/* Makes the line a forward.  Returns what is wrong, or NULL. */
+static const char *
+line_read(struct forward *f, const struct span *field, int n)
+{
+	const char *wrong;
+	char text[ADDR_TEXT];
+	size_t k;
+	int i;
+
+	for (i = 0; i < n; i++)
+		for (k = 0; k < field[i].n; k++)
+			if ((unsigned char)field[i].p[k] < 0x20 ||
+			    field[i].p[k] == 0x7f)
+				return "a control character";
+	if (n < 3)
+		return "not [addr:]port destination port";
+	if ((wrong = line_local(f, field[0])) != NULL ||
+	    (wrong = line_target(f->host, &f->hostport, field[1],
+	    field[2])) != NULL ||
+	    (wrong = line_way(f, field + 3, n - 3)) != NULL)
+		return wrong;
+	fields_id(f->id, field, n);
+	for (i = 0; i < f->naddrs; i++)
+		if (!addr_loopback(&f->addrs[i]) && !rules_open(f->rules !=
+		    NULL ? f->rules : opt.clients)) {
+			snprintf(source.wrong, sizeof(source.wrong), "%s is open "
+			    "to other machines: say for whom, with -c",
+			    addr_text(text, &f->addrs[i]));
+			return source.wrong;
+		}
+	return NULL;
+}
+
+/* Whether both would listen at the same address and port. */
+static int
+addrs_clash(const union addr *a, const union addr *b)
+{
+	return addr_port(a) == addr_port(b) && addr_port(a) != 0 &&
+	    a->sa.sa_family == b->sa.sa_family &&
+	    (addr_any(a) || addr_any(b) || addr_same_host(a, b));
+}
+
+/* Whether a port of it is also g's. */
+static const char *
+line_twice(const struct forward *f, const struct forward *g)
+{
+	char text[ADDR_PORT_TEXT];
+	int i, k;
+
+	for (i = 0; i < f->naddrs; i++)
+		for (k = 0; k < g->naddrs; k++) {
+			if (!addrs_clash(&f->addrs[i], &g->addrs[k]))
+				continue;
+			addr_text_port(text, &f->addrs[i]);
+			snprintf(source.wrong, sizeof(source.wrong), g->line != 0 ?
+			    "%s is line %d's already" : "%s is -L's already",
+			    text, g->line);
+			return source.wrong;
+		}
+	return NULL;
+}
+
+/* Whether there is room for it beside those before it, and -L's. */
+static const char *
+line_fits(const struct forward *f, const struct forward *list, int *ports)
+{
+	const struct forward *g;
+	const char *wrong;
+
+	for (g = opt.forwards; g != NULL; g = g->next)
+		if (g->line == 0 && (wrong = line_twice(f, g)) != NULL)
+			return wrong;
+	for (g = list; g != f; g = g->next)
+		if ((wrong = line_twice(f, g)) != NULL)
+			return wrong;
+	*ports += f->naddrs;
+	return *ports > places() / 4 * 3 ? "too many ports for one process" :
+	    NULL;
+}
+
+/* Reads all lines.  Returns what is wrong with source.line, or NULL. */
+static const char *
+lines_read(struct forward **list, struct span text)
+{
+	struct span field[LINE_FIELDS];
+	struct forward **tail = list, *f;
+	const char *wrong;
+	int n, ports = 0;
 
 	for (f = opt.forwards; f != NULL; f = f->next)
-		listen_check(f->addr, f->port, "-L", rules_open(opt.clients));
-	for (f = opt.forwards; f != NULL; f = f->next) {
-		struct hop *hops = hops_to(f->host);
-
-		if (f == opt.forwards)
-			farewell_watch(hops);
-		hop_credentials(hops != NULL ? hops : f->bridge);
-		listen_bind(&f->listeners, f->addr, f->port);
-		listen_for(f->listeners, port_accepted, f);
-		listen_start(f->listeners);
-		listen_announce(f->listeners);
+		ports += f->line == 0 ? f->naddrs : 0;
+	for (source.line = 1; (n = line_fields(&text, field, LINE_FIELDS)) != -1;
+	    source.line++) {
+		if (n == 0)
+			continue;
+		f = *tail = xalloc(sizeof(*f));
+		tail = &f->next;
+		f->line = source.line;
+		f->refs = 1;
+		if (n > LINE_FIELDS)
+			return "too many fields";
+		if ((wrong = line_read(f, field, n)) != NULL ||
+		    (wrong = line_fits(f, *list, &ports)) != NULL)
+			return wrong;
 	}
+	return NULL;
+}
+
+/* A line that is there as before stays what it is. */
+static void
+lines_keep(struct forward **list)
+{
+	struct forward *f, *g;
+
+	while ((f = *list) != NULL) {
+		for (g = opt.forwards; g != NULL; g = g->next)
+			if (g->line != 0 && !g->gone && !g->kept &&
+			    memcmp(g->id, f->id, sizeof(f->id)) == 0)
+				break;
+		if (g == NULL) {
+			list = &f->next;
+			continue;
+		}
+		g->kept = 1;
+		g->line = f->line;
+		*list = f->next;
+		forward_free(f);
+	}
+}
+
+/* Whether both chose a port at the same addresses; to the same target? */
+static int
+both_chose(const struct forward *f, const struct forward *g, int same)
+{
+	return f->port == 0 && g->port == 0 && f->listeners == NULL &&
+	    (f->addr == NULL ? g->addr == NULL : g->addr != NULL &&
+	    strcmp(f->addr, g->addr) == 0) && (!same ||
+	    (strcmp(f->host, g->host) == 0 && f->hostport == g->hostport));
+}
+
+/* The forward takes over what old listens on, and would listen on too. */
+static void
+forward_adopt(struct forward *f, struct forward *old, int same)
+{
+	struct listener **from, **to;
+	int i, k;
+
+	if (both_chose(f, old, same)) {
+		memcpy(f->addrs, old->addrs, sizeof(f->addrs));
+		f->naddrs = old->naddrs;
+	}
+	for (i = 0; i < f->naddrs; i++) {
+		for (k = 0; k < old->naddrs; k++)
+			if (addr_same(&f->addrs[i], &old->addrs[k]) &&
+			    old->failed & 1U << k)
+				f->failed |= 1U << i;
+		from = port_find(old, &f->addrs[i]);
+		to = port_find(f, &f->addrs[i]);
+		if (*from == NULL || *to != NULL || addr_port(&f->addrs[i]) == 0)
+			continue;
+		*to = *from;
+		*from = (*from)->next;
+		(*to)->next = NULL;
+		(*to)->arg = f;
+	}
+}
+
+/* These are the lines from now on. */
+static void
+lines_take(struct forward *list)
+{
+	struct forward *f, *g, *next, **tail;
+	int same;
+
+	lines_keep(&list);
+	for (same = 1; same >= 0; same--)
+		for (f = list; f != NULL; f = f->next)
+			for (g = opt.forwards; g != NULL; g = g->next)
+				if (g->line != 0 && !g->kept && !g->gone)
+					forward_adopt(f, g, same);
+	for (f = opt.forwards; f != NULL; f = next) {
+		next = f->next;
+		if (f->kept || f->line == 0 || f->gone) {
+			f->kept = 0;
+			continue;
+		}
+		f->gone = 1;
+		ports_close(&f->listeners);
+		forward_leave(f);
+	}
+	for (tail = &opt.forwards; *tail != NULL; )
+		tail = &(*tail)->next;
+	*tail = list;
+	forwards_open(NULL);
+}
+
+/* A file is read at its start, on SIGHUP, and when it rests after a change. */
+static int
+file_slurp(int fd, struct buf *text)
+{
+	char part[4096];
+	ssize_t n;
+
+	while ((n = read(fd, part, sizeof(part))) > 0)
+		if (text->len > LINES_MAX || buf_put(text, part,
+		    (size_t)n) == -1) {
+			errno = EFBIG;
+			return -1;
+		}
+	secret_wipe(part, sizeof(part));
+	return (int)n;
+}
+
+/* Takes up what the text says, if that is good.  -1: a fault. */
+static int
+file_judge(struct span text)
+{
+	unsigned char id[SHA256_LEN];
+	struct forward *list = NULL, *f;
+	const char *wrong;
+	char who[HOST_MAX + 16];
+
+	sha256(id, text.p, text.n);
+	if (memcmp(id, source.content, sizeof(id)) == 0)
+		return 0;
+	if ((wrong = lines_read(&list, text)) == NULL) {
+		memcpy(source.content, id, sizeof(id));
+		memset(source.faulty, 0, sizeof(source.faulty));
+		lines_take(list);
+		return 0;
+	}
+	if (memcmp(id, source.faulty, sizeof(id)) != 0) {
+		snprintf(who, sizeof(who), "%s:%d", source.name, source.line);
+		say(who, "%s", wrong);
+	}
+	memcpy(source.faulty, id, sizeof(id));
+	while ((f = list) != NULL) {
+		list = f->next;
+		forward_free(f);
+	}
+	return -1;
+}
+
+static int
+stat_same(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+	    a->st_size == b->st_size &&
+	    a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+	    a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+	    a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+	    a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/*
+ * Reads what the descriptor (-1: errno) leads to.  Of a file that changes
+ * meanwhile nothing is taken: it is looked at again.  -1: it was said why not.
+ */
+static int
+file_take(int fd, int first)
+{
+	struct buf text = { NULL, 0, 0, 0 };
+	struct stat st;
+	struct span all;
+	int r = -1;
+
+	source.sure = 0;
+	if (fd == -1 || fstat(fd, &source.taken) == -1)
+		;
+	else if (!first && !S_ISREG(source.taken.st_mode))
+		errno = S_ISDIR(source.taken.st_mode) ? EISDIR : EINVAL;
+	else if (file_slurp(fd, &text) == 0 && fstat(fd, &st) == 0)
+		r = 0;
+	if (r == -1 && errno != source.error)
+		say(source.name, "%s", strerror(errno));
+	source.error = r == -1 ? errno : 0;
+	if (r == 0 && (first || stat_same(&st, &source.taken))) {
+		source.sure = !first;
+		all.p = text.len > 0 ? (char *)text.p + text.off : "";
+		all.n = text.len;
+		r = file_judge(all);
+	}
+	if (text.p != NULL)
+		secret_wipe(text.p, text.cap);
+	buf_free(&text);
+	return r;
+}
+
+static void
+file_reread(void)
+{
+	int fd = open(source.name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	(void)file_take(fd, 0);
+	if (fd != -1)
+		close(fd);
+}
+
+/*
+ * An editor may have emptied the file and not written it yet, or moved it
+ * away: only what looks the same twice is read.
+ */
+static void
+file_look(void *arg)
+{
+	struct stat st;
+
+	(void)arg;
+	timer_set(&source.timer, LOOK_MS, file_look, NULL);
+	if (stat(source.name, &st) == -1)
+		memset(&st, 0, sizeof(st));
+	if (!stat_same(&st, &source.seen))
+		source.seen = st;
+	else if (!source.sure || !stat_same(&st, &source.taken))
+		file_reread();
+}
+
+/* SIGHUP: reads it at once, and again when it rests. */
+static void
+on_lines(void)
+{
+	struct forward *f;
+	struct route *r;
+
+	if (opt.cred_file != NULL) {
+		creds_reload(0);
+		hop_credentials(opt.hops);
+		for (r = routes; r != NULL; r = r->next)
+			hop_credentials(r->hops);
+		for (f = opt.forwards; f != NULL; f = f->next)
+			hop_credentials(f->hops != NULL ? f->hops : f->bridge);
+	}
+	file_reread();
+	source.sure = 0;
+}
+
+static void
+file_start(void)
+{
+	int fd = STDIN_FILENO, watch;
+
+	source.name = opt.file;
+	if (strcmp(opt.file, "-") == 0)
+		source.name = "stdin";
+	else
+		fd = open(opt.file, O_RDONLY | O_CLOEXEC);
+	if (file_take(fd, 1) == -1)
+		exit(2);
+	watch = fd != STDIN_FILENO && S_ISREG(source.taken.st_mode);
+	close(fd);
+	fd_sane();
+	if (!watch)
+		return;
+	signal_watch(SIGHUP, on_lines);
+	timer_set(&source.timer, LOOK_MS, file_look, NULL);
+}
+
+static void
+forward_totals(const struct forward *f)
+{
+	char who[2 * HOST_MAX + 64], local[ADDR_PORT_TEXT];
+	const struct totals *t = &f->totals;
+
+	if (f->addr == NULL)
+		snprintf(local, sizeof(local), "%u", addr_port(&f->addrs[0]));
+	else
+		addr_text_port(local, &f->addrs[0]);
+	snprintf(who, sizeof(who), "%s to %s %u", local, f->host, f->hostport);
+	say(who, "%llu open, %llu tunnels, %llu refused, %llu bytes up, "
+	    "%llu bytes down%s", t->open, t->tunnels, t->refused, t->up,
+	    t->down, f->gone ? ", removed" : f->listeners == NULL ?
+	    ", not listening" : "");
+}
+
+static void
+forwards_start(void)
+{
+	struct forward *f;
+	struct hop *h;
+	int polls = opt.file != NULL;
+
+	for (f = opt.forwards; f != NULL; f = f->next) {
+		f->refs = 1;
+		f->naddrs = listen_check(f->addrs, f->addr, f->port, "-L",
+		    rules_open(opt.clients));
+		f->hops = hops_to(f->host);
+		hop_credentials(f->hops != NULL ? f->hops : f->bridge);
+		for (h = f->hops; h != NULL; h = h->next)
+			polls |= h->carriage == BY_POLL;
+	}
+	(void)cred_environment();
+	hop_credentials(opt.hops);
+	if (opt.file != NULL)
+		file_start();
+	else
+		forwards_open(NULL);
+	if (polls)
+		signal_farewell(on_farewell);
 }
 
 /* ---- near end: a request (-l) ------------------------------------------------------ */
@@ -3489,7 +4402,7 @@ request_judge(struct tunnel *t, const struct head *h, char *host,
 	v->status = 403;
 	v->error = "error=http_request_denied";
 	v->text = "not allowed here";
-	if (!client_allowed(&t->client, v->why))
+	if (!client_allowed(opt.clients, &t->client, v->why))
 		return;
 	if (purpose == FOR_WS)
 		ws_judge(t, h, framing, v);
@@ -5016,6 +5929,7 @@ struct poller {
 	struct hop	*first;		/* of the hops to there */
 	struct hop	*chain;		/* of which they are, */
 	unsigned char	 pick[HOPS_MAX + 1];	/* with these */
+	struct forward	*forward;	/* whose hops they are, NULL: none */
 	enum dialect	 dialect;
 	unsigned	 posted:1,	/* the server may know of us */
 			 open:1,
@@ -5069,6 +5983,15 @@ lane_drop(struct lane *l)
 }
 
 static void
+poller_bury(void *arg)
+{
+	struct poller *p = arg;
+
+	forward_leave(p->forward);
+	free(p);
+}
+
+static void
 poller_free(void *arg)
 {
 	struct poller *p = arg, **link;
@@ -5087,7 +6010,7 @@ poller_free(void *arg)
 	}
 	timer_stop(&p->timer);
 	buf_free(&p->up);
-	loop_bury(&p->grave, free, p);
+	loop_bury(&p->grave, poller_bury, p);
 	if (stopping && pollers == NULL)
 		loop_stop();
 }
@@ -5617,7 +6540,8 @@ lane_read(struct lane *l)
 	if (l->stream && p->t->far.peer != NULL) {
 		far->codec = &piece_codec;
 		far->coding = &l->piece;
-		far->meter = &totals->down;
+		if (!p->t->asker->inner)
+			far->meter = &tunnel_totals(p->t)->down;
 		end_join(far, p->t->far.peer);
 		return;
 	}
@@ -5915,6 +6839,8 @@ poller_start(struct tunnel *t, struct hop *h)
 	t->poller = p;
 	p->hop = h;
 	p->first = o->first;
+	if ((p->forward = t->forward) != NULL)
+		p->forward->refs++;
 	p->chain = o->chain;
 	memcpy(p->pick, o->pick, sizeof(p->pick));
 	for (o->nth = 0, before = o->first; before != h; o->nth++) {
@@ -6416,17 +7342,17 @@ on_totals(void)
 {
 	struct totals sum = { 0, 0, 0, 0, 0 };
 	int i, n = all_totals == &own_totals ? 1 : WORKERS_MAX;
+	const struct forward *f;
 
-	for (i = 0; i < n; i++) {
-		sum.open += all_totals[i].open;
-		sum.tunnels += all_totals[i].tunnels;
-		sum.refused += all_totals[i].refused;
-		sum.up += all_totals[i].up;
-		sum.down += all_totals[i].down;
-	}
+	for (i = 0; i < n; i++)
+		totals_add(&sum, &all_totals[i]);
+	for (f = opt.forwards; f != NULL; f = f->next)
+		totals_add(&sum, &f->totals);
 	say("totals", "%llu open, %llu tunnels, %llu refused, %llu bytes up, "
 	    "%llu bytes down, %d workers", sum.open, sum.tunnels,
 	    sum.refused, sum.up, sum.down, n == 1 ? 1 : crew_size());
+	for (f = opt.forwards; f != NULL; f = f->next)
+		forward_totals(f);
 }
 
 /* A proxy for the one client on stdin and stdout. */
@@ -6471,12 +7397,13 @@ inetd_start(void)
 static void
 proxy_start(void)
 {
+	union addr a[LISTEN_ADDRS];
 	struct listener *l;
 	int guarded = opt.creds != NULL || rules_open(opt.clients) ||
 	    rules_open(opt.targets), passed;
 
 	if (opt.port != NO_PORT)
-		listen_check(opt.addr, opt.port, "-l", guarded);
+		(void)listen_check(a, opt.addr, opt.port, "-l", guarded);
 	passed = opt.port == NO_PORT ? listen_passed(&listeners) : 0;
 	for (l = listeners; l != NULL; l = l->next)
 		listen_guard(&l->addr, guarded);
@@ -6507,12 +7434,13 @@ proxy_start(void)
 
 static const char usage_line[] =
     "usage: httptun [-46hNnVvz] [-x hop] ... host port | -L spec ... | "
-    "-l [addr] port\n";
+    "-f file | -l [addr] port\n";
 
 static const char usage_text[] =
 "       httptun [options] [-x hop]... host port           bridge stdin/stdout\n"
 "       httptun [options] [-x hop]... -L [addr:]port:host:hostport ...\n"
 "                                                         bridge local ports\n"
+"       httptun [options] [-x hop]... -f file             the same, from a file\n"
 "       httptun -l [options] [-x hop]... [addr] port      be a proxy\n"
 "       httptun -l -i [options] [-x hop]...               for one client (inetd)\n"
 "       httptun -l -r [options] [addr] port               be a gateway of exits\n"
@@ -6522,8 +7450,10 @@ static const char usage_text[] =
 "  -4, -6       IPv4 only, IPv6 only\n"
 "  -A scheme    any (default), digest, or basic: sent at once; with -l offered\n"
 "  -a file      credentials, a line user:password each\n"
-"  -c rule      clients allowed: [!]address[/bits] or any (-l, -L)\n"
+"  -c rule      clients allowed: [!]address[/bits] or any (-l, -L, -f)\n"
 "  -F           pass the open socket over stdout (ssh's ProxyUseFdpass)\n"
+"  -f file      forwards, a line [addr:]port host port [proxy port | -x hop ...]\n"
+"               [-c rule ...] each; - is stdin; a changed file is taken up\n"
 "  -H field     Name: value for the first hop's request; Name: removes it\n"
 "  -h           this text\n"
 "  -I secs      close a tunnel that has been idle so long\n"
@@ -6554,22 +7484,11 @@ usage(void)
 	exit(2);
 }
 
-/* A host that the user wrote: a name, or an address in any way of writing. */
 static void
 opt_host(char *host, const char *s, size_t n, const char *who)
 {
-	const char *wrong = host_parse(s, n, host);
-	char text[HOST_MAX + 1];
-	union addr a;
+	const char *wrong = host_read(host, s, n);
 
-	if (wrong != NULL && n <= HOST_MAX && memchr(s, ':', n) != NULL) {
-		memcpy(text, s, n);
-		text[n] = '\0';
-		if (addr_literal(&a, text, 0) == 0) {
-			strcpy(host, text);
-			wrong = NULL;
-		}
-	}
 	if (wrong != NULL)
 		die(2, who, "%s '%.*s'", wrong, (int)n, s);
 }
@@ -6767,21 +7686,19 @@ opt_X(char *arg)
 static void
 opt_x(char *arg)
 {
-	struct hop *h, **tail = &opt.hops;
+	struct hop **tail = &opt.hops;
 	int n = 0;
 
 	if (strcmp(arg, "direct") == 0) {
 		opt.direct = 1;
 		return;
 	}
-	h = xalloc(sizeof(*h));
-	h->arg = xdup(arg, strlen(arg));
-	hop_mask(arg);
 	for (; *tail != NULL; tail = &(*tail)->next)
 		n++;
+	*tail = hop_new(arg, strlen(arg));
+	hop_mask(arg);
 	if (n == HOPS_MAX)
 		die(2, "-x", "%s: too many hops", arg);
-	*tail = h;
 }
 
 static void
@@ -6802,6 +7719,14 @@ static void
 opt_a(char *arg)
 {
 	opt.cred_file = arg;
+}
+
+static void
+opt_f(char *arg)
+{
+	if (opt.file != NULL)
+		die(2, "-f", "one file only");
+	opt.file = arg;
 }
 
 static void
@@ -6836,6 +7761,7 @@ static const struct option {
 	{ 'a', ':', MODE_ALL, NULL, opt_a },
 	{ 'c', ':', MODE_LOCAL | MODE_LISTEN, NULL, opt_c },
 	{ 'F', 0,   MODE_STDIO, &opt.fdpass, NULL },
+	{ 'f', ':', MODE_LOCAL, NULL, opt_f },
 	{ 'H', ':', MODE_ALL, NULL, opt_H },
 	{ 'h', 0,   MODE_ALL, NULL, opt_h },
 	{ 'I', ':', MODE_ALL, NULL, opt_I },
@@ -6904,7 +7830,8 @@ opt_conflicts(unsigned long seen)
 		who[1] = options[i].letter;
 		if (seen & 1UL << i && !(options[i].modes & (int)opt.mode))
 			die(2, who, "not with %s", opt.mode == MODE_LISTEN ?
-			    "-l" : opt.mode == MODE_LOCAL ? "-L" :
+			    "-l" : opt.file != NULL ? "-f" :
+			    opt.mode == MODE_LOCAL ? "-L" :
 			    opt.mode == MODE_EXIT ? "-r" :
 			    "stdin and stdout");
 	}
@@ -6976,8 +7903,8 @@ main(int argc, char **argv)
 	opt.workers = 1;
 	seen = opt_parse(argc, argv);
 	opt_environment();
-	opt.mode = opt.listen ? MODE_LISTEN : opt.forwards != NULL ?
-	    MODE_LOCAL : opt.reverse ? MODE_EXIT : MODE_STDIO;
+	opt.mode = opt.listen ? MODE_LISTEN : opt.forwards != NULL ||
+	    opt.file != NULL ? MODE_LOCAL : opt.reverse ? MODE_EXIT : MODE_STDIO;
 	opt_conflicts(seen);
 	hops_parse();
 	opt_operands(argc - optind, argv + optind);
@@ -6996,7 +7923,7 @@ main(int argc, char **argv)
 	else if (opt.mode == MODE_EXIT)
 		exit_start();
 	else if (opt.mode == MODE_LOCAL)
-		ports_start();
+		forwards_start();
 	else
 		stdio_start();
 	loop_run();

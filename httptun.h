@@ -122,6 +122,9 @@
 #define EXIT_REJECTED_MS 10000	/* at least, where it was not wanted */
 #define EXIT_STOOD_MS	10000	/* then all is well again */
 #define REST_MS		1000	/* a listener's rest when out of descriptors */
+#define LOOK_MS		500	/* between two looks at a file of forwards */
+#define LINES_MAX	4194304	/* bytes of it */
+#define LINE_FIELDS	128	/* fields of a line */
 #define ROOMY_MS	60000	/* with room until "full" is said again */
 #define ADDRS_MAX	32	/* addresses tried of one name */
 #define LOOKUPS_MAX	32	/* look-ups at once */
@@ -171,6 +174,12 @@ struct head;
 int	head_number(const struct head *, const char *name, uint64_t *);
 /* A decimal number min..max of digits only; -1 when s is none. */
 long	text_number(const char *s, size_t n, long min, long max);
+/*
+ * Takes the next line off a text: max fields at most, parted by blanks, up to
+ * a comment, which "#" begins where a field would.  Returns how many there
+ * are, max + 1 when they are too many, -1 at the end of the text.
+ */
+int	line_fields(struct span *text, struct span *field, int max);
 
 /* ---- http.c: heads (RFC 9112, 2-5) -------------------------------------- */
 
@@ -768,7 +777,12 @@ int	listen_open(struct listener **, const char *addr, unsigned port,
  * when there are none for us, -1 when one is no IP socket.
  */
 int	listen_passed(struct listener **);
+/* One socket more, at that address and port, which become the real ones. */
+int	listen_add(struct listener **, union addr *);	/* -1: errno */
+/* Errors that mean that this machine has no such family. */
+int	family_missing(int error);
 void	listener_stop(struct listener *);
+void	listener_free(struct listener *);	/* also stops it */
 /* Puts it into the loop; room, accepted and arg have to be set.  -1: EMFILE. */
 int	listener_start(struct listener *);
 /* The addresses that this would bind (LISTEN_ADDRS at most); 0: unknown. */

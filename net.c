@@ -3647,6 +3647,13 @@ listener_stop(struct listener *l)
 	l->fd = -1;
 }
 
+void
+listener_free(struct listener *l)
+{
+	listener_stop(l);
+	free(l);
+}
+
 int
 listener_start(struct listener *l)
 {
@@ -3716,6 +3723,27 @@ listen_socket(union addr *a)
 	return -1;
 }
 
+int
+listen_add(struct listener **list, union addr *a)
+{
+	struct listener *l;
+	int fd;
+
+	if ((fd = listen_socket(a)) == -1)
+		return -1;
+	if ((l = calloc(1, sizeof(*l))) == NULL) {
+		close(fd);
+		errno = ENOMEM;
+		return -1;
+	}
+	l->fd = fd;
+	l->addr = *a;
+	while (*list != NULL)
+		list = &(*list)->next;
+	*list = l;
+	return 0;
+}
+
 static void
 listen_undo(struct listener **tail)
 {
@@ -3723,13 +3751,11 @@ listen_undo(struct listener **tail)
 
 	while ((l = *tail) != NULL) {
 		*tail = l->next;
-		close(l->fd);
-		free(l);
+		listener_free(l);
 	}
 }
 
-/* Errors that mean that this machine has no such family. */
-static int
+int
 family_missing(int error)
 {
 	return error == EAFNOSUPPORT || error == EPROTONOSUPPORT ||
@@ -3741,14 +3767,13 @@ static int
 listen_all(struct listener **tail, union addr *a, int n, int optional,
     union addr *failed)
 {
-	struct listener *l, **next = tail;
 	unsigned port = 0;
-	int i, fd, error = 0;
+	int i, error = 0;
 
 	for (i = 0; i < n; i++) {
 		if (port != 0)
 			addr_set_port(&a[i], port);
-		if ((fd = listen_socket(&a[i])) == -1) {
+		if (listen_add(tail, &a[i]) == -1) {
 			error = errno;
 			*failed = a[i];
 			if (optional && family_missing(error))
@@ -3756,15 +3781,6 @@ listen_all(struct listener **tail, union addr *a, int n, int optional,
 			break;
 		}
 		port = addr_port(&a[i]);
-		if ((l = calloc(1, sizeof(*l))) == NULL) {
-			close(fd);
-			error = errno;
-			break;
-		}
-		l->fd = fd;
-		l->addr = a[i];
-		*next = l;
-		next = &l->next;
 	}
 	if (i == n && *tail != NULL)
 		return 0;

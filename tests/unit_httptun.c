@@ -45,19 +45,6 @@ int	httptun_main(int, char **);
 /* ---- every test begins without options and without environment --------- */
 
 static void
-rules_free(struct rule **list)
-{
-	struct rule *r;
-
-	while ((r = *list) != NULL) {
-		*list = r->next;
-		free(r->name);
-		free(r->ports);
-		free(r);
-	}
-}
-
-static void
 creds_free(struct cred **list)
 {
 	struct cred *c;
@@ -105,8 +92,8 @@ all_freed(void **state)
 	struct extra *x;
 
 	(void)state;
-	rules_free(&opt.targets);
-	rules_free(&opt.clients);
+	rules_free(opt.targets);
+	rules_free(opt.clients);
 	creds_free(&opt.creds);
 	hop_free(&via);
 	while ((f = opt.forwards) != NULL) {
@@ -364,7 +351,8 @@ check_rules(const struct rule_row *rows, size_t n, int client)
 	size_t i;
 
 	for (i = 0; i < n; i++) {
-		rules_free(&opt.targets);
+		rules_free(opt.targets);
+		opt.targets = NULL;
 		r = opt.targets = xalloc(sizeof(*r));
 		wrong = rule_parse(r, rows[i].arg, client);
 		if ((wrong == NULL) != (rows[i].want != NULL) ||
@@ -467,7 +455,8 @@ targets_are(const char *rules)
 	static char text[256];		/* a rule keeps what was written */
 	char *s;
 
-	rules_free(&opt.targets);
+	rules_free(opt.targets);
+	opt.targets = NULL;
 	snprintf(text, sizeof(text), "%s", rules);
 	for (s = strtok(text, " "); s != NULL; s = strtok(NULL, " "))
 		rule_add(&opt.targets, s, 't');
@@ -489,7 +478,7 @@ static int
 client_is_allowed(const union addr *a)
 {
 	char why[WHY_MAX] = "";
-	int yes = client_allowed(a, why);
+	int yes = client_allowed(opt.clients, a, why);
 
 	assert_int_equal(yes, why[0] == '\0');
 	return yes;
@@ -664,7 +653,8 @@ test_client_allowed(void **state)
 
 	(void)state;
 	for (i = 0; i < COUNT(rows); i++) {
-		rules_free(&opt.clients);
+		rules_free(opt.clients);
+		opt.clients = NULL;
 		snprintf(text, sizeof(text), "%s", rows[i].rules);
 		for (s = strtok(text, " "); s != NULL; s = strtok(NULL, " "))
 			rule_add(&opt.clients, s, 'c');
@@ -693,7 +683,7 @@ test_rules_why(void **state)
 	assert_int_not_equal(why[0], '\0');
 	assert_null(strstr(why, "b.example"));
 	opt_c(client);
-	assert_int_equal(client_allowed(&a, why), 0);
+	assert_int_equal(client_allowed(opt.clients, &a, why), 0);
 	assert_non_null(strstr(why, "-c !192.0.2.0/24"));
 }
 
@@ -1561,18 +1551,23 @@ test_hop_credentials(void **state)
 	assert_string_equal(h->user, "c");
 	assert_string_equal(h->pass, "d");
 	hop_free(h);
-	free(opt.env_cred);
 	opt.creds = cred_new("a:b");
 	hop_credentials(h);
 	assert_string_equal(h->user, "a");
 	assert_string_equal(h->pass, "b");
+	/* What was lent is given anew, its own stays. */
+	creds_free(&opt.creds);
+	opt.creds = cred_new("f:g");
+	hop_credentials(h);
+	assert_string_equal(h->user, "f");
+	assert_string_equal(h->pass, "g");
 	/* In listen mode they are the clients', and never sent on. */
 	opt.mode = MODE_LISTEN;
-	memset(h, 0, sizeof(*h));
+	hop_free(h);
 	hop_credentials(h);
 	assert_string_equal(h->user, "c");
 	hop_free(h);
-	free(opt.env_cred);
+	creds_free(&opt.env_cred);
 	assert_null(hop_parse(h, "url@p"));
 	hop_credentials(h);
 	assert_string_equal(h->user, "url");
