@@ -2833,10 +2833,12 @@ on_farewell(void)
 static void
 farewell_watch(const struct hop *h)
 {
-	for (; h != NULL; h = h->next)
+	static int watched;
+
+	for (; !watched && h != NULL; h = h->next)
 		if (place_has(h, BY_POLL)) {
 			signal_farewell(on_farewell);
-			return;
+			watched = 1;
 		}
 }
 
@@ -3169,7 +3171,7 @@ static int
 forward_open(struct forward *f)
 {
 	struct listener **tail;
-	int i, failed = 0;
+	int i, failed = 0, missing = 0;
 
 	if (f->gone)
 		return 0;
@@ -3180,12 +3182,15 @@ forward_open(struct forward *f)
 		if (*tail == NULL && (listen_add(tail, &f->addrs[i]) == -1 ||
 		    ports_start(f, tail) == -1)) {
 			if (f->naddrs > 1 && family_missing(errno))
-				continue;
-			failed |= port_failed(f, i, &f->addrs[i]);
+				missing = errno;
+			else
+				failed |= port_failed(f, i, &f->addrs[i]);
 		} else
 			f->failed &= ~(1U << i);
 	}
-	return failed;
+	errno = missing;
+	return f->listeners == NULL && !failed ? port_failed(f, 0,
+	    &f->addrs[0]) : failed;
 }
 
 /* All of them, and again each second while a port is another one's. */
@@ -3283,6 +3288,7 @@ route_take(struct forward *f, const struct span *arg, int n)
 		return source.wrong;
 	}
 	hop_credentials(r->hops);
+	farewell_watch(r->hops);
 	return NULL;
 }
 
@@ -3536,7 +3542,7 @@ static int
 both_chose(const struct forward *f, const struct forward *g, int same)
 {
 	return f->port == 0 && g->port == 0 && f->listeners == NULL &&
-	    (f->addr == NULL ? g->addr == NULL : g->addr != NULL &&
+	    g->listeners != NULL && (f->addr == NULL ? g->addr == NULL : g->addr != NULL &&
 	    strcmp(f->addr, g->addr) == 0) && (!same ||
 	    (strcmp(f->host, g->host) == 0 && f->hostport == g->hostport));
 }
@@ -3672,6 +3678,8 @@ file_take(int fd, int first)
 		;
 	else if (!first && !S_ISREG(source.taken.st_mode))
 		errno = S_ISDIR(source.taken.st_mode) ? EISDIR : EINVAL;
+	else if (source.taken.st_size > LINES_MAX)
+		errno = EFBIG;
 	else if (file_slurp(fd, &text) == 0 && fstat(fd, &st) == 0)
 		r = 0;
 	if (r == -1 && errno != source.error)
@@ -3737,25 +3745,35 @@ on_lines(void)
 	source.sure = 0;
 }
 
-static void
-file_start(void)
+/* Opens it; what can be read again is watched from now on. */
+static int
+file_open(void)
 {
-	int fd = STDIN_FILENO, watch;
+	struct stat st;
+	int fd;
 
-	source.name = opt.file;
+	source.name = "stdin";
 	if (strcmp(opt.file, "-") == 0)
-		source.name = "stdin";
-	else
-		fd = open(opt.file, O_RDONLY | O_CLOEXEC);
+		return STDIN_FILENO;
+	source.name = opt.file;
+	if ((fd = open(opt.file, O_RDONLY | O_CLOEXEC)) != -1 &&
+	    fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+		signal_watch(SIGHUP, on_lines);
+		timer_set(&source.timer, LOOK_MS, file_look, NULL);
+	}
+	return fd;
+}
+
+static void
+file_start(int fd)
+{
+	(void)cred_environment();
+	hop_credentials(opt.hops);
+	farewell_watch(opt.hops);
 	if (file_take(fd, 1) == -1)
 		exit(2);
-	watch = fd != STDIN_FILENO && S_ISREG(source.taken.st_mode);
 	close(fd);
 	fd_sane();
-	if (!watch)
-		return;
-	signal_watch(SIGHUP, on_lines);
-	timer_set(&source.timer, LOOK_MS, file_look, NULL);
 }
 
 static void
@@ -3779,26 +3797,23 @@ static void
 forwards_start(void)
 {
 	struct forward *f;
-	struct hop *h;
-	int polls = opt.file != NULL;
+	int fd = -1;
 
+	/* SIGHUP is this one's, before others think of it as the end. */
+	if (opt.file != NULL && (fd = file_open()) == -1)
+		die(2, opt.file, "%s", strerror(errno));
 	for (f = opt.forwards; f != NULL; f = f->next) {
 		f->refs = 1;
 		f->naddrs = listen_check(f->addrs, f->addr, f->port, "-L",
 		    rules_open(opt.clients));
 		f->hops = hops_to(f->host);
 		hop_credentials(f->hops != NULL ? f->hops : f->bridge);
-		for (h = f->hops; h != NULL; h = h->next)
-			polls |= h->carriage == BY_POLL;
+		farewell_watch(f->hops);
 	}
-	(void)cred_environment();
-	hop_credentials(opt.hops);
 	if (opt.file != NULL)
-		file_start();
+		file_start(fd);
 	else
 		forwards_open(NULL);
-	if (polls)
-		signal_farewell(on_farewell);
 }
 
 /* ---- near end: a request (-l) ------------------------------------------------------ */
