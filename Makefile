@@ -19,7 +19,7 @@ OBJ	= httptun.o net.o http.o
 UNIT	= tests/unit_http tests/unit_net tests/unit_httptun
 SYSTEM	= tests/serve tests/listen tests/connect tests/forward tests/real \
 	  tests/peers tests/ws tests/reverse tests/poll tests/hostile \
-	  tests/older tests/between
+	  tests/older tests/between tests/lines
 TESTS	= $(UNIT) $(SYSTEM)
 
 all: httptun
@@ -82,15 +82,19 @@ tests/older: tests/older.c tests/kit.o tests/kit.h
 tests/between: tests/between.c tests/kit.o tests/kit.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/between.c \
 	    tests/kit.o -lcmocka
+tests/lines: tests/lines.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/lines.c \
+	    tests/kit.o -lcmocka
 
 # All run, two at a time, and one that fails fails the whole.
 test: httptun $(TESTS)
 	@tests/run $(TESTS)
 
 # The same with larger numbers, for minutes.
-soak: httptun tests/hostile tests/older
+soak: httptun tests/hostile tests/older tests/lines
 	HTTPTUN_LONG=1 ./tests/hostile
 	HTTPTUN_LONG=1 ./tests/older
+	HTTPTUN_LONG=1 ./tests/lines
 
 # Beside the peers: minutes, a table, tests/bench/results.csv.
 bench: httptun tests/bench/load
