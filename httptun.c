@@ -3105,7 +3105,7 @@ ports_start(struct forward *f, struct listener **tail)
 
 	listen_for(*tail, port_accepted, f);
 	for (l = *tail; l != NULL; l = l->next) {
-		nports++;
+		l->patient = nports++ >= PORTS_EAGER;
 		if (listener_start(l) == -1)
 			error = errno;
 	}

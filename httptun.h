@@ -121,6 +121,7 @@
 #define EXIT_DELAY_MAX_MS 60000
 #define EXIT_REJECTED_MS 10000	/* at least, where it was not wanted */
 #define EXIT_STOOD_MS	10000	/* then all is well again */
+#define PORTS_EAGER	16	/* of forwards, asked each turn */
 #define REST_MS		1000	/* a listener's rest when out of descriptors */
 #define LOOK_MS		500	/* between two looks at a file of forwards */
 #define LINES_MAX	4194304	/* bytes of it */
@@ -759,6 +760,7 @@ struct listener {
 	union addr	 addr;
 	struct timer	 rest;
 	int		 resting;
+	int		 patient;	/* its clients may wait for GLANCE_MS */
 	int		(*room)(void);		/* one more connection? */
 	void		(*accepted)(struct listener *, int fd,
 			    const union addr *peer);

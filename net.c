@@ -3633,8 +3633,10 @@ listener_ready(void *arg, int lfd, unsigned what)
 	}
 }
 
-static const struct watcher listener_watcher = {
-	listener_want, listener_ready, 1
+/* Many that are asked each turn would slow down each tunnel. */
+static const struct watcher listener_watchers[] = {
+	{ listener_want, listener_ready, 1 },
+	{ listener_want, listener_ready, 0 }
 };
 
 void
@@ -3657,7 +3659,7 @@ listener_free(struct listener *l)
 int
 listener_start(struct listener *l)
 {
-	return loop_watch(l->fd, &listener_watcher, l);
+	return loop_watch(l->fd, &listener_watchers[l->patient], l);
 }
 
 /* Both families' address of that kind, IPv4 first; as -4 and -6 allow. */
