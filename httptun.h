@@ -35,7 +35,7 @@
  *
  *   near end                                far end
  *   stdin/stdout              by_stdio      straight to the target, or
- *   a local port (-L)         by_port       through hops (-x), each asked
+ *   a local port (-L, -f)     by_port       through hops (-x), each asked
  *   a CONNECT request (-l)    by_request    with CONNECT, in order
  *   the same on stdin (-l -i) by_inetd      through an exit's link (-l -r)
  *   a session of requests     by_session
@@ -47,6 +47,9 @@
  *     ^         |                     |               CHECK: -T
  *     |         v                     v
  *     +----- refused -----------> LINGER --> DEAD
+ *
+ * What a local port leads to is a forward.  The file of -f may change: lines
+ * that are new get one, those that have gone leave theirs to its tunnels.
  *
  * An http:// request (struct exchange) is a tunnel whose flows are messages:
  * a codec of http.c's on each end takes their framing off and puts it on.
