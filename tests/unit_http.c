@@ -358,6 +358,79 @@ test_text_number(void **state)
 	assert_int_equal(text_number("1\0", 2, 0, 10), -1);
 }
 
+#define FIELDS	3
+
+/* What line_fields() makes of a text: its fields as [a|b], a line each, "!"
+ * for one with too many. */
+static char *
+lines_seen(const char *p, size_t n)
+{
+	static char seen[512];
+	struct span text, f[FIELDS + 1];
+	char *to = seen;
+	int k, i;
+
+	text.p = p;
+	text.n = n;
+	f[FIELDS].p = "untouched";
+	while ((k = line_fields(&text, f, FIELDS)) != -1) {
+		inside(text, p, n, "the rest");
+		assert_true(text.p + text.n == p + n);
+		*to++ = k > FIELDS ? '!' : '[';
+		for (i = 0; i < k && i < FIELDS; i++) {
+			inside(f[i], p, n, "a field");
+			assert_true(f[i].n > 0);
+			to += sprintf(to, "%s%.*s", i > 0 ? "|" : "",
+			    (int)f[i].n, f[i].p);
+		}
+		*to++ = ']';
+	}
+	assert_string_equal(f[FIELDS].p, "untouched");
+	assert_int_equal(text.n, 0);
+	*to = '\0';
+	return seen;
+}
+
+static void
+test_line_fields(void **state)
+{
+	static const struct {
+		const char *text; size_t n; const char *seen;
+	} rows[] = {
+		{ BYTES(""), "" }, { BYTES("\n"), "[]" },
+		{ BYTES("\r\n"), "[]" }, { BYTES("\r"), "[]" },
+		{ BYTES(" \t \n\n"), "[][]" }, { BYTES("a"), "[a]" },
+		{ BYTES("a b\tc"), "[a|b|c]" },
+		{ BYTES(" a \t b \n"), "[a|b]" },
+		{ BYTES("a\r\nb\r"), "[a][b]" },
+		{ BYTES("a\r\r\nb"), "[a\r][b]" },
+		{ BYTES("a\rb\n"), "[a\rb]" },
+		{ BYTES("#a b\nc"), "[][c]" }, { BYTES("#"), "[]" },
+		{ BYTES(" # a\n"), "[]" }, { BYTES("a #b c d e\n"), "[a]" },
+		{ BYTES("a#b #c"), "[a#b]" }, { BYTES("a b# c"), "[a|b#|c]" },
+		{ BYTES("a b c\n"), "[a|b|c]" },
+		{ BYTES("a b c #d e"), "[a|b|c]" },
+		{ BYTES("a b c d"), "!a|b|c]" },
+		{ BYTES("a b c d e f\ng"), "!a|b|c][g]" },
+		{ BYTES("a b\0c\v d\n"), "[a|b" },
+		{ BYTES("\xff\xfe"), "[\xff\xfe]" },
+	};
+	size_t i, n;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		if (strncmp(lines_seen(at_end(rows[i].text, rows[i].n),
+		    rows[i].n), rows[i].seen, strlen(rows[i].seen)) != 0 ||
+		    (rows[i].seen[0] == '\0') != (rows[i].n == 0))
+			fail_msg("'%s': %s", rows[i].text, lines_seen(
+			    rows[i].text, rows[i].n));
+		for (n = 0; n < rows[i].n; n++) {
+			(void)lines_seen(at_end(rows[i].text, n), n);
+			(void)lines_seen(at_start(rows[i].text, n), n);
+		}
+	}
+}
+
 /* ---- heads ------------------------------------------------------------- */
 
 typedef ssize_t	parser(struct head *, const void *, size_t);
@@ -4151,6 +4224,7 @@ main(void)
 		cmocka_unit_test(test_secret_wipe),
 		cmocka_unit_test(test_text_escape),
 		cmocka_unit_test(test_text_number),
+		cmocka_unit_test(test_line_fields),
 		cmocka_unit_test(test_request_good),
 		cmocka_unit_test(test_request_more),
 		cmocka_unit_test(test_request_bad),

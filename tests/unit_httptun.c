@@ -1667,6 +1667,152 @@ test_opt_L_brackets(void **state)
 	ends(opt_L, "[]:8080:h:80", 2, "-L: ");
 }
 
+/* ---- lines of a forwards file ------------------------------------------- */
+
+static const char *
+lines_of(struct forward **list, const char *text, size_t n)
+{
+	static char own[4096];
+	struct span s;
+	char *p = malloc(n);		/* its end is the memory's */
+	const char *wrong;
+
+	*list = NULL;
+	if (n > 0)
+		memcpy(p, text, n);
+	s.p = p;
+	s.n = n;
+	if ((wrong = lines_read(list, s)) != NULL)
+		wrong = strcpy(own, wrong);
+	free(p);
+	return wrong;
+}
+
+static void
+lines_free(struct forward *f)
+{
+	struct forward *next;
+
+	for (; f != NULL; f = next) {
+		next = f->next;
+		forward_free(f);
+	}
+}
+
+/* All that a line has. */
+static void
+test_lines_read(void **state)
+{
+	static const char text[] =
+	    "# x\r\n2222 host.example 22 proxy.corp 3128 # y\r\n"
+	    "\n"
+	    "[::1]:80 [::2] 81 -x joe:pw@a -x ws://b/c -c ::1 -c !any\n"
+	    "127.1:0 10.1 82 -x direct\n"
+	    "*:83 h 84 -cany\n"
+	    "0 h 85 ::3 86\n"
+	    "localhost:87 ::4 88 -x joe:pw@a -x ws://b/c";
+	struct hop shared;
+	struct forward *list, *f;
+	size_t n;
+
+	(void)state;
+	memset(&shared, 0, sizeof(shared));
+	opt.hops = &shared;
+	for (n = 0; n < sizeof(text); n++) {
+		(void)lines_of(&list, text, n);
+		lines_free(list);
+		assert_null(routes);
+	}
+	assert_null(lines_of(&list, text, sizeof(text) - 1));
+	f = list;
+	assert_int_equal(f->line, 2);
+	assert_null(f->addr);
+	assert_int_equal(f->port, 2222);
+	assert_int_equal(f->naddrs, 2);
+	assert_string_equal(f->host, "host.example");
+	assert_int_equal(f->hostport, 22);
+	assert_string_equal(f->hops->who, "proxy.corp:3128");
+	assert_int_equal(f->hops->carriage, BY_CONNECT);
+	assert_null(f->hops->next);
+	assert_null(f->rules);
+	f = f->next;
+	assert_int_equal(f->line, 4);
+	assert_string_equal(f->addr, "::1");
+	assert_int_equal(f->naddrs, 1);
+	assert_string_equal(f->host, "::2");
+	assert_string_equal(f->hops->who, "a:3128");
+	assert_string_equal(f->hops->pass, "pw");
+	assert_string_equal(f->hops->next->path, "/c");
+	assert_string_equal(f->rules->text, "::1");
+	assert_true(f->rules->next->deny);
+	/* written alike, they are the same */
+	assert_ptr_equal(f->hops, f->next->next->next->next->hops);
+	assert_int_equal(f->route->refs, 2);
+	f = f->next;
+	assert_null(f->hops);
+	assert_null(f->route);
+	assert_int_equal(f->port, 0);
+	f = f->next;
+	assert_ptr_equal(f->hops, &shared);
+	assert_null(f->route);
+	assert_string_equal(f->rules->text, "any");
+	assert_true(addr_any(&f->addrs[0]));
+	f = f->next;
+	assert_string_equal(f->hops->who, "[::3]:86");
+	f = f->next;
+	assert_null(f->addr);
+	assert_int_equal(f->port, 87);
+	assert_string_equal(f->host, "::4");
+	assert_null(f->next);
+	lines_free(list);
+	assert_null(routes);
+	opt.hops = NULL;
+}
+
+/* What is wrong, and in which line. */
+static void
+test_lines_read_bad(void **state)
+{
+	static const struct {
+		const char *text; int line; const char *wrong;
+	} rows[] = {
+		{ "a", 1, "not [addr:]port destination port" },
+		{ "\n#\n1 h\n", 3, "not [addr:]port destination port" },
+		{ "a h 1", 1, "bad port 'a'" },
+		{ "1 a@b 1", 1, "bad host" },
+		{ "1 h 1 -x a:b@c:d", 1, "-x: bad port" },
+		{ "1 h 1 a@b 1", 1, "bad host" },
+		{ "1 h 1 -c x", 1, "-c: bad rule 'x'" },
+		{ "1 h 1\n2 h 1\n1 g 2", 3, "127.0.0.1:1 is line 1's already" },
+		{ "1 h 1\n[::1]:1 h 2", 2, "[::1]:1 is line 1's already" },
+		{ "*:1 h 1 -c any\n127.9:1 h 2", 2,
+		    "127.0.0.9:1 is line 1's already" },
+		{ "[::]:1 h 1", 1, ":: is open to other machines: say for "
+		    "whom, with -c" },
+		{ "0 h 1\n0 h 1\n", 0, NULL },
+		{ "127.1:1 h 1\n127.2:1 h 1\n[::1]:1 h 1", 0, NULL },
+	};
+	struct forward *list;
+	const char *wrong;
+	size_t i, n;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		wrong = lines_of(&list, rows[i].text, strlen(rows[i].text));
+		lines_free(list);
+		if (rows[i].wrong == NULL ? wrong != NULL : wrong == NULL ||
+		    strcmp(wrong, rows[i].wrong) != 0 ||
+		    source.line != rows[i].line)
+			fail_msg("'%s': %d: %s", rows[i].text, source.line,
+			    wrong != NULL ? wrong : "good");
+		for (n = 0; n < strlen(rows[i].text); n++) {
+			(void)lines_of(&list, rows[i].text, n);
+			lines_free(list);
+		}
+		assert_null(routes);
+	}
+}
+
 static void
 test_opt_H(void **state)
 {
@@ -1941,6 +2087,8 @@ main(void)
 		TEST(test_opt_L),
 		TEST(test_opt_L_bad),
 		TEST(test_opt_L_brackets),
+		TEST(test_lines_read),
+		TEST(test_lines_read_bad),
 		TEST(test_opt_H),
 		TEST(test_opt_H_bad),
 		TEST(test_opt_numbers),
