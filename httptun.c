@@ -3627,7 +3627,7 @@ file_judge(struct span text)
 	unsigned char id[SHA256_LEN];
 	struct forward *list = NULL, *f;
 	const char *wrong;
-	char who[HOST_MAX + 16];
+	char who[3 * HOST_MAX];
 
 	sha256(id, text.p, text.n);
 	if (memcmp(id, source.content, sizeof(id)) == 0)
@@ -3681,11 +3681,11 @@ file_take(int fd, int first)
 	else if (source.taken.st_size > LINES_MAX)
 		errno = EFBIG;
 	else if (file_slurp(fd, &text) == 0 && fstat(fd, &st) == 0)
-		r = 0;
+		r = first || stat_same(&st, &source.taken) ? 0 : 1;
 	if (r == -1 && errno != source.error)
 		say(source.name, "%s", strerror(errno));
 	source.error = r == -1 ? errno : 0;
-	if (r == 0 && (first || stat_same(&st, &source.taken))) {
+	if (r == 0) {
 		source.sure = !first;
 		all.p = text.len > 0 ? (char *)text.p + text.off : "";
 		all.n = text.len;
