@@ -1195,6 +1195,31 @@ test_tunnels_live(void **state)
 	    "100088 bytes down, 1 workers");
 }
 
+/* What a line that is there as before has counted, goes on counting. */
+static void
+test_totals_stay(void **state)
+{
+	struct peer t = peer();
+	struct kit_pair pair;
+
+	(void)state;
+	START(line(0, t.port, "-x direct"), NONE);
+	awaits(0, 1);
+	pair = by(0, &t);
+	kit_carries(pair);
+	reload(both(line(1, t.port, ""), line(0, t.port, "-x  direct # x")));
+	awaits(1, 1);
+	kit_farewell(by(0, &t));
+	TOTAL(0, t.port, "1 open, 2 tunnels, 0 refused, 26 bytes up, "
+	    "26 bytes down");
+	assert_int_equal(kit_said(p, "removed"), 0);
+	reload("");
+	awaits(0, 0);
+	kit_farewell(pair);
+	totals_say("totals: 0 open, 2 tunnels, 0 refused, 39 bytes up, "
+	    "39 bytes down, 1 workers");
+}
+
 /* A session is ended with its server, when its line has gone before. */
 static void
 test_sessions_live(void **state)
@@ -1610,6 +1635,7 @@ main(void)
 		TEST(test_in_use),
 		TEST(test_with_L),
 		TEST(test_tunnels_live),
+		TEST(test_totals_stay),
 		TEST(test_sessions_live),
 		TEST(test_rules),
 		TEST(test_open),
