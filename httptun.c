@@ -3767,7 +3767,11 @@ file_open(void)
 static void
 file_start(int fd)
 {
+	static const struct hop any;
+
+	/* What only a later line may want is looked at now. */
 	(void)cred_environment();
+	(void)hop_tls(&any);
 	hop_credentials(opt.hops);
 	farewell_watch(opt.hops);
 	if (file_take(fd, 1) == -1)

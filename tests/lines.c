@@ -371,6 +371,7 @@ test_ways(void **state)
 		"-x 127.0.0.1:@ -x poll://127.0.0.1:@",
 		"-x 127.0.0.1:@ -c 127.0.0.1 -c !any",
 		"-c 127.0.0.1 -x 127.0.0.1:@", "127.0.0.1 @ -c127.0.0.1",
+		"-x 127.0.0.1:1,127.0.0.1:@,127.0.0.1:2",
 	};
 	struct kit_proxy px;
 	struct peer t = peer();
@@ -703,18 +704,24 @@ test_command_line(void **state)
 	kit_err_is(p, "httptun: -f: wants an argument\n");
 }
 
-/* HTTPTUN_AUTH is not looked at only when a line wants it. */
+/* The environment is not looked at only when a line wants it. */
 static void
-test_bad_credentials(void **state)
+test_bad_environment(void **state)
 {
-	static const char *const env[] = { "HTTPTUN_AUTH=secret", NULL };
-	struct kit_opt opt = { .env = env };
+	static const char *const auth[] = { "HTTPTUN_AUTH=secret", NULL },
+	    *const tls[] = { "HTTPTUN_TLS=true", NULL };
+	struct kit_opt opt = { .env = auth };
 
 	(void)state;
 	write_file("");
 	p = kit_httptun(&opt, "-f", path, NONE);
 	kit_exits(p, 2);
 	kit_err_is(p, "httptun: HTTPTUN_AUTH: not user:password\n");
+	kit_done(p);
+	opt.env = tls;
+	p = kit_httptun(&opt, "-f", path, NONE);
+	kit_exits(p, 2);
+	kit_err_has(p, "httptun: HTTPTUN_TLS: ");
 }
 
 
@@ -1619,7 +1626,7 @@ main(void)
 		TEST(test_bounds),
 		TEST(test_no_file),
 		TEST(test_command_line),
-		TEST(test_bad_credentials),
+		TEST(test_bad_environment),
 		TEST(test_stdin),
 		TEST(test_fifo),
 		TEST(test_environment),
