@@ -145,7 +145,6 @@ static struct {
 	enum carriage	 carriage;	/* -X */
 	int		 workers;	/* -j */
 	enum { AUTH_ANY, AUTH_BASIC, AUTH_DIGEST } auth;	/* -A */
-	int		 offer;		/* -A was given: -l offers it */
 	int		 direct;	/* -x direct */
 	const char	*user;		/* -P */
 	const char	*cred_file;	/* -a */
@@ -1194,6 +1193,7 @@ struct tunnel {
 			 polls:1,	/* the request is for a session */
 			 native:1,	/* it has a Tunnel-Offset */
 			 stale:1,	/* its Digest had an old nonce */
+			 older:1,	/* the request is HTTP/1.0 */
 			 hushed:1,	/* no line in the log */
 			 passed:1,	/* another worker passed it to us */
 			 piped:1,	/* its far end has descriptors more */
@@ -2405,8 +2405,8 @@ hop_skip(struct tunnel *t)
 }
 
 /*
- * A 407, or a WebSocket's 401: answers it once a hop, on the same connection where that stays open
- * (RFC 9112, 9.3) or on a new one.
+ * A 407, or a WebSocket's 401: answers it once a hop, on the same connection
+ * where that stays open (RFC 9112, 9.3) or on a new one.
  */
 static void
 hop_challenged(struct tunnel *t, const struct head *h, size_t len)
@@ -3822,7 +3822,7 @@ forwards_start(void)
 
 /* ---- near end: a request (-l) ------------------------------------------------------ */
 
-static void	auth_offer(char *, size_t, const char *, int stale);
+static void	auth_offer(char *, size_t, const struct tunnel *, int code);
 static void	request_read(struct tunnel *);
 static void	request_answer(struct tunnel *, int, const char *, const char *,
 		    const char *);
@@ -3919,8 +3919,7 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 	if (t->bodiless)
 		flags |= REPLY_HEAD;
 	if (code == 407 || code == 401)
-		auth_offer(fields, sizeof(fields), code == 401 ?
-		    "WWW-Authenticate" : "Proxy-Authenticate", t->stale);
+		auth_offer(fields, sizeof(fields), t, code);
 	else if (code == 426)
 		snprintf(fields, sizeof(fields), "Upgrade: websocket\r\n"
 		    "Sec-WebSocket-Version: 13\r\n");
@@ -4250,26 +4249,28 @@ digest_find(struct tunnel *t, const struct head *h, struct span params)
 	return found;
 }
 
-/* Clients that know MD5 only stumble over SHA-256: it has to be asked for. */
-static int
-digest_offered(void)
-{
-	return opt.offer && opt.auth != AUTH_BASIC;
-}
-
-/* What a 401 or 407 offers, strongest first, as lines of its head. */
+/*
+ * What a 401 or 407 offers, strongest first, as lines of its head.  But the
+ * HTTP/1.0 client that knows Digest is ncat, which takes the first one for
+ * MD5 or gives up.  By inetd the next connection is another process's, for
+ * which no nonce of ours is good.
+ */
 static void
-auth_offer(char *dst, size_t size, const char *name, int stale)
+auth_offer(char *dst, size_t size, const struct tunnel *t, int code)
 {
 	static const char *const digests[] = { "SHA-256", "MD5" };
+	const char *name = code == 401 ? "WWW-Authenticate" :
+	    "Proxy-Authenticate";
 	char nonce[NONCE + 1];
 	size_t i, n = 0;
+	int digest = opt.auth == AUTH_DIGEST || (opt.auth == AUTH_ANY &&
+	    (t->keep || !opt.inetd));
 
-	for (i = 0; i < 2 && digest_offered(); i++)
+	for (i = 0; i < 2 && digest; i++)
 		n += (size_t)snprintf(dst + n, size - n, "%s: Digest "
 		    "realm=\"httptun\", qop=\"auth\", algorithm=%s, "
-		    "nonce=\"%s\"%s\r\n", name, digests[i],
-		    nonce_make(nonce), stale ? ", stale=true" : "");
+		    "nonce=\"%s\"%s\r\n", name, digests[t->older ? 1 - i : i],
+		    nonce_make(nonce), t->stale ? ", stale=true" : "");
 	if (opt.auth != AUTH_DIGEST)
 		snprintf(dst + n, size - n, "%s: Basic realm=\"httptun\", "
 		    "charset=\"UTF-8\"\r\n", name);
@@ -4294,7 +4295,7 @@ request_authorized(struct tunnel *t, const struct head *h, const char *name)
 		    auth_basic_decode(f->value, userpass);
 		if (n != -1)
 			c = cred_find(userpass, (size_t)n);
-		else if (digest_offered() &&
+		else if (opt.auth != AUTH_BASIC &&
 		    auth_challenge(&rest, &digest) &&
 		    span_is(digest.scheme, "Digest"))
 			c = digest_find(t, h, digest.params);
@@ -4512,6 +4513,7 @@ request_serve(struct tunnel *t, const struct head *h, size_t len)
 
 	memset(&v, 0, sizeof(v));
 	t->since = loop_now();
+	t->older = h->minor == 0;
 	t->what = purpose == FOR_POLL ? strdup("poll") : request_what(h);
 	t->native = !target_absolute(h->target) || purpose == FOR_POLL ?
 	    head_field(h, "Tunnel-Offset", NULL) != NULL : 0;
@@ -7467,7 +7469,7 @@ static const char usage_text[] =
 "       httptun [options] [-x hop]... ws://host:port/path with a WebSocket server\n"
 "\n"
 "  -4, -6       IPv4 only, IPv6 only\n"
-"  -A scheme    any (default), digest, or basic: sent at once; with -l offered\n"
+"  -A scheme    any (default), digest, or basic (sent at once); -l offers it\n"
 "  -a file      credentials, a line user:password each\n"
 "  -c rule      clients allowed: [!]address[/bits] or any (-l, -L, -f)\n"
 "  -F           pass the open socket over stdout (ssh's ProxyUseFdpass)\n"
@@ -7535,7 +7537,6 @@ opt_secs(const char *s, const char *who)
 static void
 opt_A(char *arg)
 {
-	opt.offer = 1;
 	if (strcmp(arg, "any") == 0)
 		opt.auth = AUTH_ANY;
 	else if (strcmp(arg, "basic") == 0)

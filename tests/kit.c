@@ -1870,6 +1870,45 @@ tells_why(const char *head, int status, const char *error)
 		kit_fail("no error=%s: <<%s>>", error, head);
 }
 
+/* The challenge of one Digest; what is behind it. */
+static const char *
+offers_digest(const char *val, const char *algorithm, const char **nonce)
+{
+	const char *begin = kit_str("Digest realm=\"httptun\", qop=\"auth\", "
+	    "algorithm=%s, nonce=\"", algorithm);
+	size_t n;
+
+	if (strncmp(val, begin, strlen(begin)) != 0)
+		return NULL;
+	val += strlen(begin);
+	n = strspn(val, "0123456789abcdef");
+	*nonce = kit_str("%.*s", (int)n, val);
+	val += n;
+	if (n < 32 || *val++ != '"')
+		return NULL;
+	if (strncmp(val, ", stale=true", 12) == 0)
+		val += 12;
+	return strncmp(val, ", ", 2) == 0 ? val + 2 : NULL;
+}
+
+const char *
+kit_offers(const char *head, const char *field, int md5)
+{
+	static const char *const algorithms[] = { "SHA-256", "MD5" };
+	const char *val, *p, *nonce[2];
+	int older;
+
+	if ((val = kit_field(head, field)) == NULL)
+		kit_fail("no %s: <<%s>>", field, head);
+	for (older = 0; older < 2; older++)
+		if ((p = offers_digest(val, algorithms[older],
+		    &nonce[older])) != NULL && (p = offers_digest(p,
+		    algorithms[!older], &nonce[!older])) != NULL && strcmp(p,
+		    "Basic realm=\"httptun\", charset=\"UTF-8\"") == 0)
+			return nonce[md5];
+	kit_fail("%s: %s: <<%s>>", field, val, head);
+}
+
 /* A refusal's head; does it say that the connection closes? */
 static int
 refused_so(int fd, int status, const char *error, enum kit_after after,
@@ -1884,8 +1923,7 @@ refused_so(int fd, int status, const char *error, enum kit_after after,
 	val = kit_must_have(head, "Content-Length", "");
 	*length = (size_t)strtoul(val, NULL, 10);
 	if (status == 407)
-		(void)kit_must_have(head, "Proxy-Authenticate",
-		    "Basic realm=\"httptun\"");
+		(void)kit_offers(head, "Proxy-Authenticate", 0);
 	tells_why(head, status, error);
 	if (kit_field(head, "Transfer-Encoding") != NULL)
 		kit_fail("a Transfer-Encoding: <<%s>>", head);

@@ -316,6 +316,11 @@ void	 kit_field_is(const char *, const char *, const char *);
 /* a field's value has this among its comma-separated ones */
 int	 kit_lists(const char *, const char *);
 
+/* httptun -l offers this, strongest first: Digest with SHA-256 and with MD5 (to
+ * HTTP/1.0 the other way round), Basic; the Digest's nonce, the MD5 one's if
+ * so wanted */
+const char *kit_offers(const char *, const char *, int);
+
 /* a whole reply of this status: the head, then its Content-Length's bytes */
 const char *kit_reply(int, int);
 

@@ -459,10 +459,10 @@ static const struct curl curls[] = {
 	{ "curl: an exit", { UPGRADE, KEY, V13, "-H",
 	    "Sec-WebSocket-Protocol: exit.httptun" }, 0, 0, 403, "Upgrade",
 	    NULL },
-	{ "curl: no credentials", { UPGRADE, KEY, V13 }, 1, 0, 401,
-	    "WWW-Authenticate", "" },
+	{ "curl: no credentials", { UPGRADE, KEY, V13 }, 1, 0, 401, "Upgrade",
+	    NULL },
 	{ "curl: wrong credentials", { UPGRADE, KEY, V13, "-u", "al:opem" },
-	    1, 0, 401, "WWW-Authenticate", "" },
+	    1, 0, 401, "Upgrade", NULL },
 	{ "curl: credentials", { UPGRADE, KEY, V13, "-u", "al:open" }, 1, 0,
 	    101, "Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" },
 	/* it asks, and takes the strongest scheme that it is offered */
@@ -506,6 +506,8 @@ test_curl(void **state)
 	if (c->challenged)
 		(void)curl_head(p, 401);
 	head = curl_head(p, c->status);
+	if (c->status == 401)
+		(void)kit_offers(head, "WWW-Authenticate", 0);
 	if (c->value != NULL)
 		(void)kit_must_have(head, c->field, c->value);
 	else if (kit_field(head, c->field) != NULL)

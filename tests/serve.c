@@ -2547,9 +2547,7 @@ inetd_with_users(void **state)
 	px.proc = kit_httptun(&sock, "-l", "-i", "-a", users, NONE);
 	to = kit_str("localhost:%u", tport);
 	kit_puts(px.proc->in, kit_request(to, ""));
-	if (strstr(kit_reply(px.proc->out, 407), "Proxy-Authenticate: Basic "
-	    "realm=\"httptun\"") == NULL)
-		kit_fail("no challenge");
+	(void)kit_offers(kit_reply(px.proc->out, 407), "Proxy-Authenticate", 0);
 	kit_puts(px.proc->in, kit_request(to, auth("alice:Secret")));
 	(void)kit_reply(px.proc->out, 407);
 	kit_untouched(tl);
