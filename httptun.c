@@ -3823,6 +3823,7 @@ forwards_start(void)
 /* ---- near end: a request (-l) ------------------------------------------------------ */
 
 static void	auth_offer(char *, size_t, const struct tunnel *, int code);
+static void	request_pass(struct tunnel *, int what, int worker);
 static void	request_read(struct tunnel *);
 static void	request_answer(struct tunnel *, int, const char *, const char *,
 		    const char *);
@@ -4108,8 +4109,9 @@ request_purpose(const struct tunnel *t, const struct head *h)
 /*
  * Nonces (RFC 7616, 3.3): when and by which worker it was made, a random
  * number, and a hash of these that only we can make.  Each worker keeps what
- * was used of its own; those of others are too old for it.  What it has no
- * room for makes older ones too old as well.
+ * was used of its own, and a request with another one's is passed to that one;
+ * those of a worker that is no more are too old.  What it has no room for makes
+ * older ones too old as well.
  */
 #define NONCE_PLAIN	(12 + 2 + 16)		/* hex digits */
 #define NONCE		(NONCE_PLAIN + 32)
@@ -4153,26 +4155,35 @@ nonce_make(char *nonce)
 	return nonce;
 }
 
+/* Which worker made a nonce, and when; -1: it is none of ours. */
+static int
+nonce_origin(struct span s, int64_t *made)
+{
+	char nonce[NONCE + 1];
+	int worker;
+
+	if (s.n != NONCE)
+		return -1;
+	memcpy(nonce, s.p, NONCE_PLAIN);
+	nonce_sign(nonce);
+	if (!secret_equal(nonce, NONCE, s.p, s.n))
+		return -1;
+	nonce[14] = '\0';
+	worker = (int)strtoul(nonce + 12, NULL, 16);
+	nonce[12] = '\0';
+	*made = (int64_t)strtoull(nonce, NULL, 16);
+	return worker;
+}
+
 /* Uses this count of a nonce up.  0: it is none of ours, too old, or used. */
 static int
 nonce_use(struct span s, unsigned long count)
 {
-	char nonce[NONCE + 1];
 	struct nonce *n, *oldest = nonces;
-	unsigned long worker;
 	int64_t made;
 
-	if (s.n != NONCE || count == 0)
-		return 0;
-	memcpy(nonce, s.p, NONCE_PLAIN);
-	nonce_sign(nonce);
-	if (!secret_equal(nonce, NONCE, s.p, s.n))
-		return 0;
-	nonce[14] = '\0';
-	worker = strtoul(nonce + 12, NULL, 16);
-	nonce[12] = '\0';
-	made = (int64_t)strtoull(nonce, NULL, 16);
-	if (worker != (unsigned long)crew_number() || made <= nonces_floor ||
+	if (count == 0 || nonce_origin(s, &made) != crew_number() ||
+	    made <= nonces_floor ||
 	    loop_now() - made > (int64_t)NONCE_SECS * 1000)
 		return 0;
 	for (n = nonces; n < nonces + NONCES; n++) {
@@ -4198,6 +4209,33 @@ nonce_use(struct span s, unsigned long count)
 		return 0;
 	n->seen |= (uint64_t)1 << (n->high - count);
 	return 1;
+}
+
+/*
+ * The other worker that knows what was used of a Digest's nonce, or -1.  A
+ * session's requests go to the session's worker, whoever made theirs.
+ */
+static int
+nonce_elsewhere(const struct tunnel *t, const struct head *h,
+    enum purpose purpose)
+{
+	const struct field *f = head_field(h, purpose == FOR_WS ?
+	    "Authorization" : "Proxy-Authorization", NULL);
+	struct challenge c;
+	struct digest d;
+	struct span rest;
+	int64_t made;
+	int worker;
+
+	if (f == NULL || t->passed || t->vouched || opt.creds == NULL ||
+	    opt.auth == AUTH_BASIC || purpose == FOR_POLL)
+		return -1;
+	rest = f->value;
+	if (!auth_challenge(&rest, &c) || !span_is(c.scheme, "Digest") ||
+	    auth_digest_parse(c.params, &d) == -1)
+		return -1;
+	worker = nonce_origin(d.value[DIGEST_NONCE], &made);
+	return worker == crew_number() ? -1 : worker;
 }
 
 /* Whether a Digest is about this request: its target, or that one's path. */
@@ -4505,12 +4543,17 @@ request_serve(struct tunnel *t, const struct head *h, size_t len)
 	struct verdict v;
 	char host[HOST_MAX + 1];
 	unsigned port = 0;
-	int connect = head_method(h, "CONNECT");
-
+	int connect = head_method(h, "CONNECT"), worker;
 	enum purpose purpose = request_purpose(t, h);
 	uint64_t length = 0;
 	enum framing framing = head_framing(h, &length);
 
+	if ((worker = nonce_elsewhere(t, h, purpose)) != -1) {
+		request_pass(t, CREW_NONCE, worker);
+		return;
+	}
+	if (purpose != FOR_POLL)
+		t->passed = 0;
 	memset(&v, 0, sizeof(v));
 	t->since = loop_now();
 	t->older = h->minor == 0;
@@ -5766,9 +5809,9 @@ poll_unread(const struct tunnel *t, const struct head *h, size_t len)
 	    !t->near.eof;
 }
 
-/* Passes the connection, request and all, to the worker of its session. */
+/* Passes the connection, request and all, to another worker. */
 static void
-poll_pass(struct tunnel *t, int worker)
+request_pass(struct tunnel *t, int what, int worker)
 {
 	struct buf in = t->near.in;
 	int fd;
@@ -5776,7 +5819,7 @@ poll_pass(struct tunnel *t, int worker)
 	memset(&t->near.in, 0, sizeof(t->near.in));
 	fd = end_release(&t->near);
 	tunnel_close(t, "passed", 0);
-	(void)crew_pass(CREW_REQUEST, worker, fd, in.p + in.off, in.len);
+	(void)crew_pass(what, worker, fd, in.p + in.off, in.len);
 	buf_free(&in);
 }
 
@@ -5855,7 +5898,8 @@ poll_serve(struct tunnel *t, const struct head *h, size_t len)
 	/* Where this worker is full, the first process knows another one. */
 	if (!t->passed && ((worker != -1 && worker != crew_number()) ||
 	    (worker == -1 && head_method(h, "POST") && !tunnels_room()))) {
-		poll_pass(t, worker != -1 ? worker : CREW_FIRST);
+		request_pass(t, CREW_REQUEST, worker != -1 ? worker :
+		    CREW_FIRST);
 		return;
 	}
 	t->passed = 0;
@@ -5883,9 +5927,9 @@ poll_serve(struct tunnel *t, const struct head *h, size_t len)
 	}
 }
 
-/* A connection whose request is for a session of this worker's. */
+/* A connection whose request is for what this worker knows of. */
 static void
-poll_passed(int fd, const void *p, size_t n)
+request_passed(int fd, const void *p, size_t n)
 {
 	union addr peer;
 	struct tunnel *t = NULL;
@@ -7248,6 +7292,7 @@ worker_start(int number)
 	totals = &all_totals[number];
 	totals->open = 0;
 	memset(slots[number], 0, sizeof(slots[number]));
+	nonces_floor = loop_now();	/* up to now they were another one's */
 	listen_start(listeners);
 }
 
@@ -7298,7 +7343,8 @@ worker_note(const struct note *n, int fd)
 		session_claimed(n->id);
 		break;
 	case CREW_REQUEST:
-		poll_passed(fd, n->bytes, n->len);
+	case CREW_NONCE:
+		request_passed(fd, n->bytes, n->len);
 		break;
 	case CREW_DRAIN:
 		worker_drain();

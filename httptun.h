@@ -800,7 +800,8 @@ enum {
 	CREW_ACCEPT, CREW_LEAVE, CREW_DRAIN, CREW_RELOAD, CREW_HELPER,
 	CREW_FULL, CREW_ROOM,
 	CREW_PARK, CREW_WANT, CREW_UNWANT, CREW_LINK,	/* exits' links */
-	CREW_CLAIM, CREW_CLAIMED, CREW_REQUEST		/* sessions */
+	CREW_CLAIM, CREW_CLAIMED, CREW_REQUEST,		/* sessions */
+	CREW_NONCE			/* a request with a nonce of theirs */
 };
 #define CREW_FIRST	(-1)		/* the first process */
 

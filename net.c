@@ -3504,6 +3504,10 @@ crew_ready(void *arg, int fd, unsigned what)
 		for (to = 0; to < WORKERS_MAX - 1 && (workers[to].pid == 0 ||
 		    !workers[to].accepting || workers[to].full); )
 			to++;
+	/* One that may take no more: what it knows of is lost to us. */
+	if (the_note.what == CREW_NONCE && (workers[to].pid == 0 ||
+	    !workers[to].accepting || workers[to].full))
+		to = the_note.worker;
 	if (to == CREW_FIRST) {
 		w->full = the_note.what == CREW_FULL;
 		crew_balance(NULL);
