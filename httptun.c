@@ -1108,6 +1108,7 @@ struct fault {
 	int		 status;	/* that our client gets */
 	int		 received;	/* a hop's status, 0: none */
 	const char	*error;		/* RFC 9209, 2.3 */
+	const char	*hint;		/* what our user may try, or NULL */
 	char		 who[HOST_MAX + 9];
 	char		 what[256];
 	char		 why[WHY_MAX];	/* for the log only; "": what */
@@ -2267,6 +2268,7 @@ static const char *hop_password(struct hop *);
 struct offer {
 	char		 names[128];	/* all of them: "Basic, NTLM" */
 	int		 basic;
+	int		 login;		/* NTLM or Negotiate */
 	enum digest_algorithm strength;	/* of the best Digest */
 	struct span	 digest;	/* its parameters */
 	int		 stale;		/* only the nonce was too old */
@@ -2307,6 +2309,8 @@ hop_offers(const struct head *h, struct offer *o)
 				o->basic = opt.auth != AUTH_DIGEST;
 			else if (span_is(c.scheme, "Digest"))
 				offer_digest(o, c.params);
+			o->login |= span_is(c.scheme, "NTLM") ||
+			    span_is(c.scheme, "Negotiate");
 			if (n >= c.scheme.n && strncasecmp(o->names + n -
 			    c.scheme.n, c.scheme.p, c.scheme.n) == 0)
 				continue;	/* the same again */
@@ -2321,6 +2325,15 @@ hop_offers(const struct head *h, struct offer *o)
 	}
 	if (o->names[0] == '\0')
 		strcpy(o->names, "nothing");
+}
+
+/* What to try where nothing that is offered can be answered, or NULL. */
+static const char *
+offer_hint(const struct offer *o)
+{
+	return !o->login || o->basic || o->strength != DIGEST_NONE ? NULL :
+	    "try cntlm or px, local proxies that speak NTLM and Negotiate, "
+	    "as the hop";
 }
 
 /* Takes the best offer.  NULL, or why there is no answer to it. */
@@ -2422,6 +2435,7 @@ hop_challenged(struct tunnel *t, const struct head *h, size_t len)
 	wrong = hop_accept(o->hop, &offer, (o->answered & hop_bit(o)) != 0);
 	if (wrong != NULL) {
 		o->fault.received = h->status;
+		o->fault.hint = offer_hint(&offer);
 		tunnel_refuse(t, 502, "destination_unavailable", o->hop->who,
 		    "%d %s (offered: %s%s)", h->status,
 		    status_reason(h->status), offer.names, wrong);
@@ -2789,6 +2803,8 @@ stdio_refused(struct tunnel *t)
 	const struct fault *f = &t->opening->fault;
 
 	say(f->who, "%s", f->what);
+	if (f->hint != NULL)
+		say(f->who, "%s", f->hint);
 	tunnel_close(t, "refused", 1);
 }
 
@@ -2981,6 +2997,8 @@ port_refused(struct tunnel *t)
 	const struct fault *f = &t->opening->fault;
 
 	say(f->who, "%s", f->what);
+	if (f->hint != NULL)
+		say(f->who, "%s", f->hint);
 	tunnel_close(t, f->what, 1);
 }
 
@@ -6663,6 +6681,8 @@ lane_challenged(struct lane *l, const struct head *h)
 		p->answered = (p->answered | bit) & 3;
 		return 1;
 	}
+	if (p->t != NULL && p->t->state == OPENING)
+		p->t->opening->fault.hint = offer_hint(&offer);
 	poller_fail(p, hop->who, 502, h->status, "%d %s (offered: %s%s)",
 	    h->status, status_reason(h->status), offer.names, wrong);
 	return -1;
@@ -6789,6 +6809,7 @@ lane_refused(struct tunnel *c)
 	lane_drop(l);
 	if (!p->posted && p->t != NULL && !broke) {
 		p->t->opening->fault.received = f.received;
+		p->t->opening->fault.hint = f.hint;
 		tunnel_refuse(p->t, f.status, f.error, f.who, "%s", f.what);
 	} else
 		lane_fail(l, f.what);
@@ -7218,8 +7239,11 @@ exit_refused(struct tunnel *t)
 	int rejected = f->received >= 400 && f->received <= 499;
 
 	snprintf(what, sizeof(what), "%s", f->what);
-	if (strcmp(what, exits.said) != 0)
+	if (strcmp(what, exits.said) != 0) {
 		say(f->who, "%s", what);
+		if (f->hint != NULL)
+			say(f->who, "%s", f->hint);
+	}
 	memcpy(exits.said, what, sizeof(what));
 	t->state = HEAD;		/* no line in the log */
 	exits.asking--;
@@ -7926,6 +7950,7 @@ opt_operands(int argc, char **argv)
 		}
 		if (argc != 2)
 			usage();
+		hop_mask(argv[0]);	/* a URL's place is elsewhere */
 		opt_host(opt.host, argv[0], strlen(argv[0]), "host");
 		opt.port = opt_port(argv[1], strlen(argv[1]), 1, "port");
 		break;

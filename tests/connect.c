@@ -1027,9 +1027,6 @@ test_auth_schemes(void **state)
 	static const struct {
 		const char *fields, *value, *said;
 	} offers[] = {
-		{ "Proxy-Authenticate: NTLM\r\n", NULL, " (offered: NTLM)" },
-		{ "Proxy-Authenticate: Negotiate\r\nProxy-Authenticate: "
-		    "NTLM\r\n", NULL, " (offered: Negotiate, NTLM)" },
 		{ "", NULL, "Required" },
 		{ "Proxy-Authenticate: NTLM, bAsIc Realm=\"a, b\\\" c\"\r\n",
 		    USERPASS, NULL },
@@ -1060,6 +1057,51 @@ test_auth_schemes(void **state)
 	/* no credentials at all */
 	answers(&px, kit_httptun(NULL, "-x", px.hp, HOST, PORT, NULL), ASK,
 	    NULL);
+}
+
+/* Schemes that are not spoken are named, and what to try. */
+static void
+test_auth_unspoken(void **state)
+{
+	static const char *const offers[][2] = {
+		{ "NTLM", "NTLM" },
+		{ "Negotiate\r\nProxy-Authenticate: NTLM", "Negotiate, NTLM" },
+		{ "NTLM, Negotiate", "NTLM, Negotiate" },
+		{ "Negotiate YWJj==, NTLM, Bearer realm=\"NTLM\"",
+		    "Negotiate, NTLM, Bearer" },
+		{ "ntlm, Digest realm=\"r\", nonce=\"n\", qop=\"auth-int\"",
+		    "ntlm, Digest" },
+	};
+	struct peer px = peer();
+	struct kit_proc *p;
+	size_t i;
+	int fd, local;
+
+	(void)state;
+	for (i = 0; i < KIT_COUNT(offers); i++)
+		for (local = 0; local < 2; local++) {
+			kit_note("offer %zu", i);
+			p = local ? kit_httptun(NULL, "-x", px.hp, "-L",
+			    "0:" AUTHORITY, NULL) : kit_httptun(NULL, "-x",
+			    kit_str("user:pass@%s", px.hp), HOST, PORT, NULL);
+			if (local)
+				(void)kit_connect(AF_INET, kit_listening(p, 0));
+			fd = asked(&px, AUTHORITY);
+			kit_puts(fd, kit_str("%sProxy-Authenticate: %s\r\n"
+			    "Content-Length: 0\r\n\r\n", E407,
+			    offers[i][0]));
+			kit_eof(fd);
+			kit_err_wait(p, "as the hop\n");
+			kit_err_has(p, kit_str("httptun: %s: 407 Proxy "
+			    "Authentication Required (offered: %s)\n"
+			    "httptun: %s: try cntlm or px, ", px.hp,
+			    offers[i][1], px.hp));
+			if (local)
+				continue;
+			kit_exits(p, 1);
+			kit_eof(p->out);
+		}
+	kit_untouched(px.lfd);
 }
 
 /* With the first source that there is; each is another pair. */
@@ -2872,6 +2914,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_auth_never_again),
 		KIT_TEST(test_auth_at_once),
 		KIT_TEST(test_auth_schemes),
+		KIT_TEST(test_auth_unspoken),
 		KIT_TEST(test_auth_sources),
 		KIT_TEST(test_auth_file),
 		KIT_TEST(test_auth_each_hop),
