@@ -1632,7 +1632,8 @@ auth_basic(struct buf *b, const char *user, const char *pass)
 		return -1;
 	}
 	base64_encode(coded, plain, (size_t)n);
-	r = buf_fmt(b, "Basic %s", coded);
+	/* Not by printf(3), which leaves a copy on the stack. */
+	r = buf_put(b, "Basic ", 6) | buf_put(b, coded, strlen(coded));
 	secret_wipe(plain, sizeof(plain));
 	secret_wipe(coded, sizeof(coded));
 	return r;
@@ -1768,7 +1769,7 @@ auth_digest_response(char *hex, const struct digest *d, const char *user,
 	int bad;
 
 	bad = buf_fmt(&b, "%s:", user) | digest_put(&b, v[DIGEST_REALM]) |
-	    buf_fmt(&b, "%s", pass);
+	    buf_put(&b, pass, strlen(pass));
 	if (bad)
 		goto fail;
 	digest_hash(a1, d->algorithm, &b);

@@ -1040,9 +1040,12 @@ hops_to(const char *host)
 static const struct cred *
 cred_environment(void)
 {
-	if (opt.env_auth != NULL && opt.env_cred == NULL &&
-	    (opt.env_cred = cred_new(opt.env_auth)) == NULL)
-		die(2, "HTTPTUN_AUTH", "not user:password");
+	if (opt.env_auth != NULL && opt.env_cred == NULL) {
+		opt.env_cred = cred_new(opt.env_auth);
+		secret_wipe(opt.env_auth, strlen(opt.env_auth));
+		if (opt.env_cred == NULL)
+			die(2, "HTTPTUN_AUTH", "not user:password");
+	}
 	return opt.env_cred;
 }
 
@@ -2777,11 +2780,32 @@ near_broken(void *arg, struct end *e)
 
 /* ---- near end: stdin and stdout ------------------------------------------------ */
 
+/* The one tunnel is open: nobody needs a password again. */
+static void
+stdio_forget(struct hop *h)
+{
+	const struct cred *c;
+	struct hop *x;
+
+	for (; h != NULL; h = h->next)
+		for (x = h; x != NULL; x = x->other)
+			if (x->pass != NULL)
+				secret_wipe(x->pass, strlen(x->pass));
+	for (c = opt.creds; c != NULL; c = c->next)
+		secret_wipe(c->pass, strlen(c->pass));
+	if (opt.env_cred != NULL)
+		secret_wipe(opt.env_cred->pass, strlen(opt.env_cred->pass));
+}
+
 static void
 stdio_opened(struct tunnel *t)
 {
 	int fd;
 
+	if (pollers == NULL) {		/* whose requests all bear it */
+		stdio_forget(hops_to(opt.host));
+		stdio_forget(opt.bridge);
+	}
 	if (opt.zero) {
 		tunnel_close(t, "done", 0);
 	} else if (!opt.fdpass) {

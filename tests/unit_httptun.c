@@ -1551,6 +1551,8 @@ test_hop_credentials(void **state)
 	assert_string_equal(h->user, "c");
 	assert_string_equal(h->pass, "d");
 	hop_free(h);
+	/* it is read once */
+	assert_memory_equal(environment, "\0\0\0", 4);
 	opt.creds = cred_new("a:b");
 	hop_credentials(h);
 	assert_string_equal(h->user, "a");
@@ -1563,6 +1565,9 @@ test_hop_credentials(void **state)
 	assert_string_equal(h->pass, "g");
 	/* In listen mode they are the clients', and never sent on. */
 	opt.mode = MODE_LISTEN;
+	hop_free(h);
+	hop_credentials(h);
+	assert_string_equal(h->user, "c");
 	hop_free(h);
 	hop_credentials(h);
 	assert_string_equal(h->user, "c");
