@@ -2220,6 +2220,104 @@ test_sha1_lengths(void **state)
 	    "3124829d302c0b62b2f8c1e5edf440a668284db0");
 }
 
+typedef void hash_function(unsigned char *, const void *, size_t);
+
+static const struct hash {
+	hash_function	*hash;
+	size_t		 len;
+	const char	*name;
+} md5_hash = { md5, MD5_LEN, "MD5" },
+    sha256_hash = { sha256, SHA256_LEN, "SHA-256" };
+
+static void
+check_hash(const struct hash *h, const void *p, size_t n, const char *want)
+{
+	unsigned char hash[SHA256_LEN];
+	char hex[2 * SHA256_LEN + 1];
+	size_t i;
+
+	h->hash(hash, p, n);
+	for (i = 0; i < h->len; i++)
+		snprintf(hex + 2 * i, 3, "%02x", hash[i]);
+	if (strcmp(hex, want) != 0)
+		fail_msg("%s of %zu bytes: %s, not %s", h->name, n, hex,
+		    want);
+}
+
+/* RFC 1321, A.5, the examples of FIPS 180, and a million of them. */
+static void
+test_hashes(void **state)
+{
+	static const struct {
+		const struct hash *hash; const char *text, *want;
+	} rows[] = {
+		{ &md5_hash, "", "d41d8cd98f00b204e9800998ecf8427e" },
+		{ &md5_hash, "a", "0cc175b9c0f1b6a831c399e269772661" },
+		{ &md5_hash, "abc", "900150983cd24fb0d6963f7d28e17f72" },
+		{ &md5_hash, "message digest",
+		    "f96b697d7cb7938d525a2f31aaf161d0" },
+		{ &md5_hash, "abcdefghijklmnopqrstuvwxyz",
+		    "c3fcd3d76192e4007dfb496cca67e13b" },
+		{ &md5_hash, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+		    "abcdefghijklmnopqrstuvwxyz0123456789",
+		    "d174ab98d277d9f5a5611c2c9f419d9f" },
+		{ &md5_hash, "1234567890123456789012345678901234567890"
+		    "1234567890123456789012345678901234567890",
+		    "57edf4a22be3c955ac49da2e2107b67a" },
+		{ &sha256_hash, "", "e3b0c44298fc1c149afbf4c8996fb924"
+		    "27ae41e4649b934ca495991b7852b855" },
+		{ &sha256_hash, "abc", "ba7816bf8f01cfea414140de5dae2223"
+		    "b00361a396177a9cb410ff61f20015ad" },
+		{ &sha256_hash, "abcdbcdecdefdefgefghfghighijhijkijkljklm"
+		    "klmnlmnomnopnopq", "248d6a61d20638b8e5c026930c3e6039"
+		    "a33ce45964ff2167f6ecedd419db06c1" },
+		{ &sha256_hash, "abcdefghbcdefghicdefghijdefghijkefghijkl"
+		    "fghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnopqrs"
+		    "mnopqrstnopqrstu", "cf5b16a778af8380036ce59e7b049237"
+		    "0b249b11e8f07a51afac45037afee9d1" },
+	};
+	static char million[1000000];
+	size_t i, n;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		n = strlen(rows[i].text);
+		check_hash(rows[i].hash, at_end(rows[i].text, n), n,
+		    rows[i].want);
+		check_hash(rows[i].hash, at_start(rows[i].text, n), n,
+		    rows[i].want);
+	}
+	memset(million, 'a', sizeof(million));
+	check_hash(&md5_hash, million, sizeof(million),
+	    "7707d6ae4e027c70eea2a935c2296f21");
+	check_hash(&sha256_hash, million, sizeof(million),
+	    "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+/* Every way to pad, as above; the hashes of all hashes are from Python's
+ * hashlib. */
+static void
+test_hashes_lengths(void **state)
+{
+	unsigned char text[256], all[257 * SHA256_LEN];
+	const struct hash *h = &md5_hash;
+	size_t n, k;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 2; i++, h = &sha256_hash) {
+		for (n = 0; n <= sizeof(text); n++) {
+			for (k = 0; k < n; k++)
+				text[k] = (unsigned char)(7 * k + n);
+			h->hash(all + n * h->len, at_end(text, n), n);
+		}
+		check_hash(h, all, n * h->len, i == 0 ?
+		    "c49d9975d40a45717e89d08c2e2810ad" :
+		    "8c87921c70e710c77b598f6aed63e551"
+		    "969111a288541684ba32dc1203143503");
+	}
+}
+
 /* ---- credentials ------------------------------------------------------- */
 
 static void
@@ -2554,6 +2652,323 @@ test_auth_basic_decode_longest(void **state)
 	(void)state;
 	check_basic(value, long_basic(value, plain, CRED_MAX - 1), plain);
 	check_basic(value, long_basic(value, plain, CRED_MAX), plain);
+}
+
+/* ---- Digest (RFC 7616) ------------------------------------------------- */
+
+static const char *const digest_names[] = {
+	"username", "realm", "nonce", "uri", "response", "algorithm", "qop",
+	"nc", "cnonce", "opaque", "stale"
+};
+
+/* "realm=a|nonce=b|..." of what is there, in the order above. */
+static const char *
+digest_text(const struct digest *d)
+{
+	static char text[2 * DIGEST_TEXT];
+	size_t i, n = 0;
+
+	text[0] = '\0';
+	for (i = 0; i < DIGEST_VALUES; i++) {
+		if (d->value[i].p == NULL)
+			continue;
+		inside(d->value[i], d->text, sizeof(d->text), digest_names[i]);
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s=%.*s",
+		    n > 0 ? "|" : "", digest_names[i],
+		    (int)d->value[i].n, d->value[i].p);
+	}
+	return text;
+}
+
+/* The parameters, cut at every byte, too; NULL: malformed. */
+static void
+check_digest(const char *params, const char *want)
+{
+	static struct digest d, other;
+	size_t n = strlen(params), cut;
+	struct span s;
+	int r;
+
+	for (cut = 0; cut <= n; cut++) {
+		s.n = cut;
+		s.p = at_end(params, cut);
+		memset(d.text, 'x', sizeof(d.text));
+		r = auth_digest_parse(s, &d);
+		if (r == 0)
+			(void)digest_text(&d);
+		s.p = at_start(params, cut);
+		if (auth_digest_parse(s, &other) != r || (r == 0 &&
+		    other.algorithm != d.algorithm))
+			fail_msg("'%s' cut at %zu depends on its place",
+			    params, cut);
+	}
+	if (r != (want == NULL ? -1 : 0))
+		fail_msg("'%s': %d", params, r);
+	if (want != NULL && strcmp(digest_text(&d), want) != 0)
+		fail_msg("'%s': '%s', not '%s'", params, digest_text(&d),
+		    want);
+}
+
+static void
+test_digest_parse(void **state)
+{
+	static const char *const rows[][2] = {
+		{ "", "" }, { " , ,", "" },
+		{ " realm=\"a\"", "realm=a" },
+		{ "realm=a,nonce=b", "realm=a|nonce=b" },
+		{ "nonce = \"b\" ,\t realm\t=\ta", "realm=a|nonce=b" },
+		{ "REALM=a, Nonce=B", "realm=a|nonce=B" },
+		{ "realm=\"\"", "realm=" },
+		{ "realm=", "realm=" },
+		{ "realm=\"a, nonce=\\\"b\\\"\\\\\", qop=\"auth,auth-int\"",
+		    "realm=a, nonce=\"b\"\\|qop=auth,auth-int" },
+		{ "username=u, realm=r, nonce=n, uri=\"/\", response=f, "
+		    "algorithm=MD5, qop=auth, nc=00000001, cnonce=c, opaque=o,"
+		    " stale=FALSE", "username=u|realm=r|nonce=n|uri=/|"
+		    "response=f|algorithm=MD5|qop=auth|nc=00000001|cnonce=c|"
+		    "opaque=o|stale=FALSE" },
+		/* what is not known does no harm, however often it comes */
+		{ "userhash=true, charset=UTF-8, domain=\"/ http://x/\", "
+		    "realm=a, x=1, x=2", "realm=a" },
+		{ "username*=UTF-8''J%C3%A4s, realm=a", "realm=a" },
+		{ "realm=\"J\xc3\xa4s\"", "realm=J\xc3\xa4s" },
+		/* twice, and who knows which one counts */
+		{ "realm=a, realm=a", NULL }, { "nonce=a, NONCE=b", NULL },
+		{ "realm=\"\", realm=a", NULL },
+		{ "realm", NULL }, { "realm a", NULL }, { "=a", NULL },
+		{ "realm=a nonce", NULL }, { "\"realm\"=a", NULL },
+		{ "realm=\"a", NULL }, { "realm=\"a\\", NULL },
+		{ "realm=\"a\\\"", NULL }, { "realm=a/b", NULL },
+		{ "TlRMTVNTUAA", NULL }, { "TlRMTVNTUA==", NULL },
+		{ "realm=a, Basic", NULL },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++)
+		check_digest(rows[i][0], rows[i][1]);
+}
+
+/* All values together, known or not, have so much room and no more. */
+static void
+test_digest_long(void **state)
+{
+	static char params[DIGEST_TEXT + 64];
+	static struct digest d;
+	size_t i, n;
+	int k;
+
+	(void)state;
+	for (i = 0; i < 2; i++)
+		for (k = -1; k < 2; k++) {
+			n = (size_t)snprintf(params, sizeof(params),
+			    "realm=abc, %s=\"", i == 0 ? "opaque" : "other");
+			memset(params + n, 'a', (size_t)(DIGEST_TEXT - 3 + k));
+			strcpy(params + n + DIGEST_TEXT - 3 + k, "\"");
+			assert_int_equal(auth_digest_parse(span(params), &d),
+			    k < 1 ? 0 : -1);
+			if (k < 1 && i == 0)
+				assert_int_equal(d.value[DIGEST_OPAQUE].n,
+				    DIGEST_TEXT - 3 + k);
+		}
+}
+
+static void
+test_digest_spoken(void **state)
+{
+	static const struct {
+		const char *params; int spoken; enum digest_algorithm algorithm;
+	} rows[] = {
+		{ "algorithm=MD5, qop=auth", 1, DIGEST_MD5 },
+		{ "algorithm=md5, qop=auth", 1, DIGEST_MD5 },
+		{ "algorithm=\"MD5\", qop=auth", 1, DIGEST_MD5 },
+		{ "algorithm=SHA-256, qop=auth", 1, DIGEST_SHA256 },
+		{ "algorithm=sha-256, qop=\"auth-int,auth\"", 1,
+		    DIGEST_SHA256 },
+		{ "qop=\"auth, auth-int\"", 1, DIGEST_MD5 },
+		{ "qop=\" ,AUTH, \"", 1, DIGEST_MD5 },
+		{ "", 1, DIGEST_MD5 },		/* RFC 2069 */
+		{ "userhash=true", 1, DIGEST_MD5 },
+		{ "qop=auth-int", 0, DIGEST_MD5 },
+		{ "qop=\"authx,xauth\"", 0, DIGEST_MD5 },
+		{ "qop=\"\"", 0, DIGEST_MD5 },
+		{ "algorithm=MD5-sess, qop=auth", 0, DIGEST_NONE },
+		{ "algorithm=SHA-256-sess, qop=auth", 0, DIGEST_NONE },
+		{ "algorithm=SHA-512-256, qop=auth", 0, DIGEST_NONE },
+		{ "algorithm=SHA-256x", 0, DIGEST_NONE },
+		{ "algorithm=SHA256", 0, DIGEST_NONE },
+		{ "algorithm=\"\"", 0, DIGEST_NONE },
+	};
+	static struct digest d;
+	char params[256];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		snprintf(params, sizeof(params), "realm=r, nonce=n, %s",
+		    rows[i].params);
+		assert_int_equal(auth_digest_parse(span(params), &d), 0);
+		if (auth_digest_spoken(&d) != rows[i].spoken ||
+		    d.algorithm != rows[i].algorithm)
+			fail_msg("'%s': %d, %d", params,
+			    auth_digest_spoken(&d), (int)d.algorithm);
+	}
+	/* neither can do without the other */
+	assert_int_equal(auth_digest_parse(span("realm=r"), &d), 0);
+	assert_int_equal(auth_digest_spoken(&d), 0);
+	assert_int_equal(auth_digest_parse(span("nonce=n"), &d), 0);
+	assert_int_equal(auth_digest_spoken(&d), 0);
+}
+
+#define RFC7616	"realm=\"http-auth@example.org\", qop=\"auth, auth-int\", " \
+	"nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", " \
+	"opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\""
+#define CNONCE	"f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
+#define RFC2617	"realm=\"testrealm@host.com\", " \
+	"nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", " \
+	"opaque=\"5ccc069c403ebaf9f0171e9517f40e41\""
+
+/* A challenge, who answers what to it, and the answer. */
+static const struct {
+	const char *params, *user, *pass, *uri, *cnonce, *response, *want;
+} digests[] = {
+	/* RFC 7616, 3.9.1 */
+	{ RFC7616 ", algorithm=SHA-256", "Mufasa", "Circle of Life",
+	    "/dir/index.html", CNONCE,
+	    "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1",
+	    "Digest algorithm=SHA-256, username=\"Mufasa\", "
+	    "realm=\"http-auth@example.org\", "
+	    "nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", "
+	    "uri=\"/dir/index.html\", qop=auth, nc=00000001, "
+	    "cnonce=\"" CNONCE "\", "
+	    "opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\", " },
+	{ RFC7616 ", algorithm=MD5", "Mufasa", "Circle of Life",
+	    "/dir/index.html", CNONCE, "8ca523f5e9506fed4657c9700eebdbec",
+	    "Digest algorithm=MD5, username=\"Mufasa\", "
+	    "realm=\"http-auth@example.org\", "
+	    "nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", "
+	    "uri=\"/dir/index.html\", qop=auth, nc=00000001, "
+	    "cnonce=\"" CNONCE "\", "
+	    "opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\", " },
+	/* RFC 7616, 3.9.2, with a hash that is spoken; the user stays a name */
+	{ "realm=\"api@example.org\", qop=\"auth\", algorithm=SHA-256, "
+	    "nonce=\"5TsQWLVdgBdmrQ0XsxbDODV+57QdFR34I9HAbC/RVvkK\", "
+	    "charset=UTF-8, userhash=true", "J\xc3\xa4s\xc3\xb8n Doe",
+	    "Secret, or not?", "/doe.json", "NTg6RKcb9boFIAS3KrFK9BGeh+niz/sm",
+	    "06d0c14162099f487a92ebceaf71097534ee5f90d858386449c337ab69f7f6b8",
+	    "Digest algorithm=SHA-256, username=\"J\xc3\xa4s\xc3\xb8n Doe\", "
+	    "realm=\"api@example.org\", "
+	    "nonce=\"5TsQWLVdgBdmrQ0XsxbDODV+57QdFR34I9HAbC/RVvkK\", "
+	    "uri=\"/doe.json\", qop=auth, nc=00000001, "
+	    "cnonce=\"NTg6RKcb9boFIAS3KrFK9BGeh+niz/sm\", " },
+	/* RFC 2617, 3.5 */
+	{ RFC2617 ", qop=\"auth,auth-int\"", "Mufasa", "Circle Of Life",
+	    "/dir/index.html", "0a4f113b", "6629fae49393a05397450978507c4ef1",
+	    "Digest algorithm=MD5, username=\"Mufasa\", "
+	    "realm=\"testrealm@host.com\", "
+	    "nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", "
+	    "uri=\"/dir/index.html\", qop=auth, nc=00000001, "
+	    "cnonce=\"0a4f113b\", "
+	    "opaque=\"5ccc069c403ebaf9f0171e9517f40e41\", " },
+	/* RFC 2069, 2.4, as its errata have it: no qop at all */
+	{ RFC2617, "Mufasa", "CircleOfLife", "/dir/index.html", "unused",
+	    "1949323746fe6a43ef61f9606e7febea",
+	    "Digest algorithm=MD5, username=\"Mufasa\", "
+	    "realm=\"testrealm@host.com\", "
+	    "nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", "
+	    "uri=\"/dir/index.html\", "
+	    "opaque=\"5ccc069c403ebaf9f0171e9517f40e41\", " },
+	/* quotes in a quoted string; the hash is of what they stand for */
+	{ "realm=\"a \\\"b\\\" \\\\\", nonce=n", "Mu\"f\\asa", "x", "/y", "",
+	    NULL, "Digest algorithm=MD5, username=\"Mu\\\"f\\\\asa\", "
+	    "realm=\"a \\\"b\\\" \\\\\", nonce=\"n\", uri=\"/y\", " },
+};
+
+static void
+test_digest_answer(void **state)
+{
+	static struct digest d, back;
+	struct buf b = { NULL, 0, 0, 0 };
+	char hex[DIGEST_HEX], *got;
+	size_t i, n;
+
+	(void)state;
+	for (i = 0; i < COUNT(digests); i++) {
+		assert_int_equal(auth_digest_parse(span(digests[i].params),
+		    &d), 0);
+		assert_int_equal(auth_digest_spoken(&d), 1);
+		assert_int_equal(auth_digest(&b, &d, digests[i].user,
+		    digests[i].pass, "GET", span(digests[i].uri), 1,
+		    digests[i].cnonce), 0);
+		assert_int_equal(buf_put(&b, "", 1), 0);
+		got = (char *)b.p + b.off;
+		n = strlen(digests[i].want);
+		if (strncmp(got, digests[i].want, n) != 0 ||
+		    (digests[i].response != NULL && (strncmp(got + n,
+		    "response=\"", 10) != 0 || strncmp(got + n + 10,
+		    digests[i].response, strlen(digests[i].response)) != 0 ||
+		    strcmp(got + n + 10 + strlen(digests[i].response),
+		    "\"") != 0)))
+			fail_msg("'%s': '%s'", digests[i].params, got);
+		/* and so it is understood at the other end */
+		assert_int_equal(auth_digest_parse(span(got + 7), &back), 0);
+		assert_int_equal(back.algorithm, d.algorithm);
+		assert_int_equal(auth_digest_response(hex, &back,
+		    digests[i].user, digests[i].pass, span("GET")), 0);
+		if (!same(back.value[DIGEST_RESPONSE], hex) ||
+		    !same(back.value[DIGEST_USER], digests[i].user))
+			fail_msg("'%s' is '%s'", got, hex);
+		buf_free(&b);
+	}
+	/* the example of 3.9.2 itself is in a hash that is not spoken */
+	assert_int_equal(auth_digest_parse(span("realm=\"api@example.org\", "
+	    "qop=\"auth\", algorithm=SHA-512-256, nonce=\"5TsQWLVdgBdmrQ0Xsxb"
+	    "DODV+57QdFR34I9HAbC/RVvkK\", charset=UTF-8, userhash=true"), &d),
+	    0);
+	assert_int_equal(auth_digest_spoken(&d), 0);
+}
+
+/* Whatever differs makes another response. */
+static void
+test_digest_differs(void **state)
+{
+	static const char whole[] = "realm=r, nonce=n, uri=\"/\", nc=00000001,"
+	    " cnonce=c, qop=auth, algorithm=MD5";
+	static const char *const others[] = {
+		"realm=R, nonce=n, uri=\"/\", nc=00000001, cnonce=c, qop=auth",
+		"realm=r, nonce=N, uri=\"/\", nc=00000001, cnonce=c, qop=auth",
+		"realm=r, nonce=n, uri=\"/a\", nc=00000001, cnonce=c, "
+		    "qop=auth",
+		"realm=r, nonce=n, uri=\"/\", nc=00000002, cnonce=c, qop=auth",
+		"realm=r, nonce=n, uri=\"/\", nc=00000001, cnonce=C, qop=auth",
+		"realm=r, nonce=n, uri=\"/\", nc=00000001, cnonce=c, "
+		    "qop=auth-int",
+		"realm=r, nonce=n, uri=\"/\"",
+		"realm=r, nonce=n, uri=\"/\", nc=00000001, cnonce=c, qop=auth,"
+		    " algorithm=SHA-256",
+	};
+	static struct digest d;
+	char hex[DIGEST_HEX], other[DIGEST_HEX];
+	size_t i;
+
+	(void)state;
+	assert_int_equal(auth_digest_parse(span(whole), &d), 0);
+	assert_int_equal(auth_digest_response(hex, &d, "u", "p", span("GET")),
+	    0);
+	(void)auth_digest_response(other, &d, "u", "p", span("PUT"));
+	assert_string_not_equal(hex, other);
+	(void)auth_digest_response(other, &d, "U", "p", span("GET"));
+	assert_string_not_equal(hex, other);
+	(void)auth_digest_response(other, &d, "u", "P", span("GET"));
+	assert_string_not_equal(hex, other);
+	(void)auth_digest_response(other, &d, "u", "p", span("GET"));
+	assert_string_equal(hex, other);
+	for (i = 0; i < COUNT(others); i++) {
+		assert_int_equal(auth_digest_parse(span(others[i]), &d), 0);
+		(void)auth_digest_response(other, &d, "u", "p", span("GET"));
+		if (strcmp(hex, other) == 0)
+			fail_msg("'%s' makes no difference", others[i]);
+	}
 }
 
 /* ---- WebSocket --------------------------------------------------------- */
@@ -4126,6 +4541,20 @@ garbage_challenge(size_t n)
 }
 
 static void
+garbage_digest(size_t n)
+{
+	static struct digest d;
+	struct span params;
+
+	params.p = at_end(garbage, n);
+	params.n = n;
+	if (auth_digest_parse(params, &d) == 0) {
+		(void)digest_text(&d);
+		(void)auth_digest_spoken(&d);
+	}
+}
+
+static void
 garbage_url(size_t n)
 {
 	char host[HOST_MAX + 1], out[sizeof(garbage)], *p;
@@ -4204,6 +4633,7 @@ test_garbage(void **state)
 		garbage_head(head_reply, n, "-1 ");
 		garbage_chunks(n);
 		garbage_challenge(n);
+		garbage_digest(n);
 		v.p = at_end(garbage, n);
 		v.n = n;
 		(void)auth_basic_decode(v, out);
@@ -4266,6 +4696,8 @@ main(void)
 		cmocka_unit_test(test_percent_decode),
 		cmocka_unit_test(test_sha1),
 		cmocka_unit_test(test_sha1_lengths),
+		cmocka_unit_test(test_hashes),
+		cmocka_unit_test(test_hashes_lengths),
 		cmocka_unit_test(test_base64),
 		cmocka_unit_test(test_base64_all),
 		cmocka_unit_test(test_base64_bad),
@@ -4275,6 +4707,11 @@ main(void)
 		cmocka_unit_test(test_auth_basic_decode),
 		cmocka_unit_test(test_auth_basic_decode_long),
 		cmocka_unit_test(test_auth_basic_decode_longest),
+		cmocka_unit_test(test_digest_parse),
+		cmocka_unit_test(test_digest_long),
+		cmocka_unit_test(test_digest_spoken),
+		cmocka_unit_test(test_digest_answer),
+		cmocka_unit_test(test_digest_differs),
 		cmocka_unit_test(test_ws_accept),
 		cmocka_unit_test(test_ws_example),
 		cmocka_unit_test(test_ws_length),

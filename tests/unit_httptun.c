@@ -1346,6 +1346,97 @@ test_nonce(void **state)
 	nonces_floor = -1;
 }
 
+/* One that this worker, or another one, made some time ago. */
+static void
+nonce_craft(char *nonce, int64_t made, unsigned worker)
+{
+	snprintf(nonce, NONCE, "%012llx%02x%s", (unsigned long long)made,
+	    worker, "0123456789abcdef");
+	nonce_sign(nonce);
+}
+
+static void
+test_nonce_old(void **state)
+{
+	char nonce[NONCE + 1];
+	struct span s = { nonce, NONCE };
+	int64_t now = loop_now(), limit = (int64_t)NONCE_SECS * 1000, made;
+
+	(void)state;
+	if (now <= limit) {
+		print_message("this machine has just started\n");
+		skip();
+	}
+	nonce_craft(nonce, now - limit, 0);
+	assert_int_equal(nonce_use(s, 1), 1);
+	nonce_craft(nonce, now - limit - 1, 0);
+	assert_int_equal(nonce_use(s, 1), 0);
+	/* what was used by who had this number before is not known */
+	nonces_floor = now - 5;
+	nonce_craft(nonce, now - 5, 0);
+	assert_int_equal(nonce_use(s, 1), 0);
+	nonce_craft(nonce, now - 4, 0);
+	assert_int_equal(nonce_use(s, 1), 1);
+	/* nor is what another one knows */
+	nonce_craft(nonce, now, 3);
+	assert_int_equal(nonce_use(s, 1), 0);
+	assert_int_equal(nonce_origin(s, &made), 3);
+	assert_int_equal(made, now);
+	s.n--;
+	assert_int_equal(nonce_origin(s, &made), -1);
+	memset(nonces, 0, sizeof(nonces));
+	nonces_floor = -1;
+}
+
+/* Whose nonce a request bears decides who judges it. */
+static void
+test_nonce_elsewhere(void **state)
+{
+	static const char *const fields[] = {
+		"Proxy-Authorization: Digest realm=\"x\", nonce=\"%s\"",
+		"Authorization: Digest realm=\"x\", nonce=\"%s\"",
+		"Proxy-Authorization: Digest nonce=%s",
+		"Proxy-Authorization: Digest nonce=%s, nonce=x",
+		"Proxy-Authorization: Basic nonce=%s",
+		"X: Digest nonce=%s",
+	};
+	static const int proxy[] = { 3, -1, 3, -1, -1, -1 };
+	static const int ws[] = { -1, 3, -1, -1, -1, -1 };
+	char nonce[NONCE + 1], text[512];
+	struct tunnel t;
+	struct head h;
+	size_t i, n;
+
+	(void)state;
+	memset(&t, 0, sizeof(t));
+	opt.creds = cred_new("a:b");
+	for (i = 0; i < 3 * COUNT(fields); i++) {
+		nonce_craft(nonce, 1, i / COUNT(fields) == 1 ? 0 : 3);
+		if (i / COUNT(fields) == 2)
+			nonce[NONCE - 1] ^= 1;
+		n = (size_t)snprintf(text, sizeof(text),
+		    "GET / HTTP/1.1\r\n");
+		n += (size_t)snprintf(text + n, sizeof(text) - n,
+		    fields[i % COUNT(fields)], nonce);
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "\r\n\r\n");
+		assert_int_equal(head_request(&h, text, n), n);
+		assert_int_equal(nonce_elsewhere(&t, &h, FOR_HTTP),
+		    i < COUNT(fields) ? proxy[i] : -1);
+		assert_int_equal(nonce_elsewhere(&t, &h, FOR_WS),
+		    i < COUNT(fields) ? ws[i] : -1);
+		assert_int_equal(nonce_elsewhere(&t, &h, FOR_POLL), -1);
+		/* once, and then whoever has it judges it */
+		t.passed = 1;
+		assert_int_equal(nonce_elsewhere(&t, &h, FOR_HTTP), -1);
+		t.passed = 0;
+		opt.auth = AUTH_BASIC;
+		assert_int_equal(nonce_elsewhere(&t, &h, FOR_HTTP), -1);
+		opt.auth = AUTH_ANY;
+	}
+	cred_free(opt.creds);
+	opt.creds = NULL;
+}
+
 /* ---- credentials ------------------------------------------------------- */
 
 static void
@@ -2083,6 +2174,8 @@ main(void)
 		TEST(test_hop_offers),
 		TEST(test_hop_offers_many),
 		TEST(test_nonce),
+		TEST(test_nonce_old),
+		TEST(test_nonce_elsewhere),
 		TEST(test_cred_new),
 		TEST(test_cred_find),
 		TEST(test_cred_read),
