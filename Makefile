@@ -19,7 +19,7 @@ OBJ	= httptun.o net.o http.o
 UNIT	= tests/unit_http tests/unit_net tests/unit_httptun
 SYSTEM	= tests/serve tests/listen tests/connect tests/forward tests/real \
 	  tests/peers tests/ws tests/reverse tests/poll tests/hostile \
-	  tests/older tests/between tests/lines
+	  tests/older tests/between tests/lines tests/auth
 TESTS	= $(UNIT) $(SYSTEM)
 
 all: httptun
@@ -85,6 +85,9 @@ tests/between: tests/between.c tests/kit.o tests/kit.h
 tests/lines: tests/lines.c tests/kit.o tests/kit.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/lines.c \
 	    tests/kit.o -lcmocka
+tests/auth: tests/auth.c tests/kit.o tests/kit.h httptun.h http.o
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/auth.c \
+	    tests/kit.o http.o -lcmocka
 
 # All run, two at a time, and one that fails fails the whole.
 test: httptun $(TESTS)

@@ -7964,6 +7964,11 @@ opt_conflicts(unsigned long seen)
 static void
 opt_operands(int argc, char **argv)
 {
+	int i;
+
+	/* A URL where none is wanted has no secrets, either. */
+	for (i = 0; i < argc && (argc > 1 || opt.mode != MODE_STDIO); i++)
+		hop_mask(argv[i]);
 	switch (opt.mode) {
 	case MODE_STDIO:
 		if (argc == 1 && strstr(argv[0], "://") != NULL) {
@@ -7974,7 +7979,6 @@ opt_operands(int argc, char **argv)
 		}
 		if (argc != 2)
 			usage();
-		hop_mask(argv[0]);	/* a URL's place is elsewhere */
 		opt_host(opt.host, argv[0], strlen(argv[0]), "host");
 		opt.port = opt_port(argv[1], strlen(argv[1]), 1, "port");
 		break;

@@ -1443,6 +1443,7 @@ test_prompt_ended(void **state)
 	} ends[] = {
 		{ "sec\x03", 0, -SIGINT }, { "\x04", 0, 1 },
 		{ "sec", SIGTERM, -SIGTERM }, { "", SIGHUP, -SIGHUP },
+		{ "s\x1c", 0, -SIGQUIT },
 	};
 	struct peer px = peer();
 	struct kit_proc *p;
@@ -1468,6 +1469,39 @@ test_prompt_ended(void **state)
 		(void)kit_until_end(fd);
 	}
 	kit_untouched(px.lfd);
+}
+
+/* Ctrl-Z, and fg: asked anew, with the terminal as it was in between. */
+static void
+test_prompt_stopped(void **state)
+{
+	struct peer px = peer();
+	struct kit_proc *sh;
+	struct pty t;
+	int fd;
+
+	(void)state;
+	pty_open(&t);
+	sh = kit_start(&t.opt, "/bin/sh", "-mc", kit_str("\"$0\" -P user -x %s "
+	    HOST " " PORT " </dev/null; echo stopped >&2; read x; fg",
+	    px.hp), kit_binary(), NULL);
+	kit_group(sh);
+	fd = asked(&px, AUTHORITY);
+	kit_puts(fd, ASK);
+	pty_prompted(&t);
+	kit_puts(t.master, "sec\x1a");
+	kit_err_wait(sh, "stopped\n");
+	pty_restored(&t);
+	kit_puts(sh->in, "x\n");
+	pty_prompted(&t);
+	kit_puts(t.master, "secret\n");
+	request(fd, AUTHORITY);
+	has_field("Proxy-Authorization", SECRET);
+	kit_puts(fd, OK200);
+	kit_eof(fd);
+	(void)close(fd);
+	kit_exits(sh, 0);
+	pty_restored(&t);
 }
 
 static void
@@ -2719,7 +2753,38 @@ static const struct {
 	{ HOST, ",,target.example,", 0 },
 	{ HOST, "target.example.", 0 },
 	{ "target.example.", "target.example", 0 },
+	{ HOST, ".target.example.", 0 },
+	{ HOST, "TARGET.EXAMPLE.", 0 },
+	{ HOST, "example.", 0 },
+	{ "target.example.", "target.example.", 0 },
+	{ "target.example.", ".example", 0 },
+	{ HOST, "target.example..", 1 },
+	{ HOST, "..target.example", 1 },
+	{ HOST, ".", 1 },
+	{ HOST, "..", 1 },
+	{ HOST, ",", 1 },
+	{ HOST, " \t", 1 },
+	{ HOST, "* ", 1 },
+	{ HOST, " *", 1 },
+	{ HOST, "*,target.example", 0 },
+	{ HOST, "other\ttarget.example", 0 },
+	{ HOST, " target.example ", 0 },
+	{ HOST, "other;target.example", 1 },
+	{ HOST, "http://target.example", 1 },
+	{ HOST, "target.example/32", 1 },
 	{ HOST, "10.0.0.0/8", 1 },
+	{ "127.1.2.3", "*", 0 },
+	{ "127.1.2.3", "", 1 },
+	{ "127.1.2.3", "x.example, 127.1.2.3", 0 },
+	{ "127.1.2.3", "127.1.2.3:1", 1 },
+	{ "127.1.2.3", "127.1.2.3.", 1 },
+	{ "127.1.2.3", ".127.1.2.3", 1 },
+	{ "127.1.2.3", "[127.1.2.3]", 1 },
+	{ "127.1.2.3", "127.1.2.3/0", 0 },
+	{ "127.1.2.3", "0.0.0.0/0", 1 },
+	{ "127.1.2.3", "127.1.2.3/-1", 1 },
+	{ "127.1.2.3", "::ffff:127.1.2.3", 1 },
+	{ "2130772483", "127.1.2.3", 0 },
 	{ "127.1.2.3", "127.1.2.3", 0 },
 	{ "127.1.2.3", "127.1.2.4", 1 },
 	{ "127.1.2.3", "2.3", 1 },
@@ -2741,6 +2806,12 @@ static const struct {
 	{ "::1", "::/64", 0 },
 	{ "::1", "fe80::/10", 1 },
 	{ "::1", "127.0.0.0/8", 1 },
+	{ "::1", "*", 0 },
+	{ "::1", "[::1]", 1 },
+	{ "::1", "::2/126", 0 },
+	{ "::1", "::2/127", 1 },
+	{ "::1", "::1/129", 1 },
+	{ "::1", "x.example,::1", 0 },
 };
 
 static void
@@ -2765,6 +2836,46 @@ test_no_proxy(void **state)
 				kit_fail("%s with %s: %d", no_proxy[i].host,
 				    env[1], which);
 		}
+}
+
+/* curl (7.88 at least) reads the same list in the same way, but for bits of
+ * IPv6, which it means to and does not. */
+static void
+test_no_proxy_of_curl(void **state)
+{
+	struct peer px = peer();
+	const char *env[] = { kit_str("all_proxy=http://%s", px.hp), NULL,
+	    NULL }, *host;
+	struct kit_opt opt = { .in = KIT_NULL, .out = KIT_NULL, .env = env };
+	struct kit_proc *p;
+	size_t i;
+	int v6, fd, status;
+
+	(void)state;
+	for (i = 0; i < KIT_COUNT(no_proxy); i++) {
+		host = no_proxy[i].host;
+		v6 = strchr(host, ':') != NULL;
+		if (v6 && strpbrk(no_proxy[i].no_proxy, "/0") != NULL)
+			continue;
+		env[1] = kit_str("no_proxy=%s", no_proxy[i].no_proxy);
+		kit_note("%s, %s", host, env[1]);
+		/* that the name leads nowhere is its end, with 6 or 7 */
+		p = kit_start(&opt, "curl", "-q", "-s", "--resolve",
+		    "*:1:127.0.0.1", kit_str(v6 ? "http://[%s]:1/" :
+		    "http://%s:1/", host), NULL);
+		if (no_proxy[i].proxied) {
+			fd = kit_accept(px.lfd);
+			(void)kit_head(fd, head, sizeof(head));
+			kit_puts(fd, "HTTP/1.1 204 No\r\n\r\n");
+			(void)close(fd);
+		}
+		status = kit_wait(p);
+		if (no_proxy[i].proxied ? status != 0 : status != 6 &&
+		    status != 7)
+			kit_fail("curl ends with %d", status);
+		kit_untouched(px.lfd);
+		kit_done(p);
+	}
 }
 
 /* Which of the two is asked; 1 and 2 in a value stand for the peers. */
@@ -2923,6 +3034,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_prompt),
 		KIT_TEST(test_prompt_once),
 		KIT_TEST(test_prompt_ended),
+		KIT_TEST(test_prompt_stopped),
 		KIT_TEST(test_prompt_no_terminal),
 		KIT_TEST(test_half_close_near),
 		KIT_TEST(test_half_close_far),
@@ -2955,6 +3067,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_usage),
 		KIT_TEST(test_bad_input),
 		KIT_TEST(test_no_proxy),
+		KIT_TEST(test_no_proxy_of_curl),
 		KIT_TEST(test_environment),
 		KIT_TEST(test_environment_more),
 		KIT_TEST(test_environment_faulty),
