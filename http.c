@@ -1437,6 +1437,7 @@ hash_blocks(void (*block)(uint32_t *, const unsigned char *), uint32_t *h,
 	put(tail + end - 12 + high, (uint32_t)((uint64_t)n << 3));
 	for (i = 0; i < end; i += HASH_BLOCK)
 		block(h, tail + i);
+	secret_wipe(tail, sizeof(tail));	/* of a Digest's password */
 }
 
 void
@@ -1624,15 +1625,18 @@ int
 auth_basic(struct buf *b, const char *user, const char *pass)
 {
 	char plain[2 * CRED_MAX + 2], coded[4 * sizeof(plain) / 3 + 8];
-	int n, r;
+	size_t at = strlen(user) + 1, n = at + strlen(pass);
+	int r;
 
-	n = snprintf(plain, sizeof(plain), "%s:%s", user, pass);
-	if (n < 0 || (size_t)n >= sizeof(plain)) {
+	if (n >= sizeof(plain)) {
 		errno = ENOMEM;
 		return -1;
 	}
-	base64_encode(coded, plain, (size_t)n);
-	/* Not by printf(3), which leaves a copy on the stack. */
+	/* Not by printf(3), which may leave copies on the stack. */
+	memcpy(plain, user, at - 1);
+	plain[at - 1] = ':';
+	memcpy(plain + at, pass, n - at);
+	base64_encode(coded, plain, n);
 	r = buf_put(b, "Basic ", 6) | buf_put(b, coded, strlen(coded));
 	secret_wipe(plain, sizeof(plain));
 	secret_wipe(coded, sizeof(coded));

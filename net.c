@@ -3504,13 +3504,15 @@ crew_ready(void *arg, int fd, unsigned what)
 		for (to = 0; to < WORKERS_MAX - 1 && (workers[to].pid == 0 ||
 		    !workers[to].accepting || workers[to].full); )
 			to++;
-	/* One that may take no more: what it knows of is lost to us. */
-	if (the_note.what == CREW_NONCE && (workers[to].pid == 0 ||
-	    !workers[to].accepting || workers[to].full))
-		to = the_note.worker;
 	if (to == CREW_FIRST) {
 		w->full = the_note.what == CREW_FULL;
 		crew_balance(NULL);
+	} else if (the_note.what == CREW_NONCE) {
+		/* One that takes no more, or died: it is their sender's. */
+		if (workers[to].pid == 0 || workers[to].fd == -1 ||
+		    !workers[to].accepting || workers[to].full ||
+		    note_send(workers[to].fd, &the_note, passed) == -1)
+			(void)note_send(w->fd, &the_note, passed);
 	} else if (workers[to].pid > 0 && workers[to].fd != -1)
 		(void)note_send(workers[to].fd, &the_note, passed);
 	if (passed != -1)

