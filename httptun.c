@@ -4222,7 +4222,7 @@ static int
 nonce_use(struct span s, unsigned long count)
 {
 	struct nonce *n, *oldest = nonces;
-	int64_t made;
+	int64_t made = 0;
 
 	if (count == 0 || nonce_origin(s, &made) != crew_number() ||
 	    made <= nonces_floor ||
