@@ -2797,9 +2797,69 @@ struct kit_proc *
 kit_haproxy(int lfd, const char *conf)
 {
 	const char *argv[] = { "/usr/sbin/haproxy", "-db", "-f", NULL, NULL };
+	static unsigned n;
 
-	argv[3] = kit_file("haproxy_conf", 0600, conf);
+	/* each has its own: nobody knows when one has been read */
+	argv[3] = kit_file(kit_str("haproxy_conf%u", n++), 0600, conf);
 	return kit_hand_over(lfd, NULL, argv);
+}
+
+#define NEW_KEY	"-batch", "-nodes", "-newkey", "ec", "-pkeyopt",	\
+		"ec_paramgen_curve:P-256"
+
+const char *
+kit_ca(const char *name)
+{
+	const char *ca = kit_path(name);
+
+	RUN("openssl", "req", "-x509", NEW_KEY, "-days", "2", "-subj",
+	    kit_str("/CN=%s", name), "-addext",
+	    "basicConstraints=critical,CA:TRUE", "-keyout",
+	    kit_str("%s.key", ca), "-out", ca);
+	return ca;
+}
+
+const char *
+kit_cert(const char *ca, const char *names, int days)
+{
+	static unsigned n;
+	const char *cert = kit_path(kit_str("cert%u", n++));
+	const char *key = kit_str("%s.key", cert);
+	const char *req = kit_str("%s.req", cert);
+
+	RUN("openssl", "req", "-new", NEW_KEY, "-subj", "/CN=tests",
+	    "-addext", kit_str("subjectAltName=%s", names), "-addext",
+	    "basicConstraints=critical,CA:FALSE", "-keyout", key,
+	    "-out", req);
+	/* by x509: for req none may have ended already */
+	RUN("openssl", "x509", "-req", "-in", req, "-copy_extensions",
+	    "copyall", "-CA", ca, "-CAkey", kit_str("%s.key", ca), "-days",
+	    kit_str("%d", days), "-out", cert);
+	return cert;
+}
+
+struct kit_proc *
+kit_tls(const char *cert, const char *bind, unsigned to, unsigned *port)
+{
+	int lfd = kit_listen(AF_INET, port);
+	struct kit_proc *p;
+
+	p = kit_haproxy(lfd, kit_str("global\n"
+	    "	maxconn 512\n"
+	    "defaults\n"
+	    "	mode tcp\n"
+	    "	retries 0\n"
+	    "	timeout connect 10s\n"
+	    "	timeout client 1h\n"
+	    "	timeout server 1h\n"
+	    "frontend tls\n"
+	    "	bind fd@0 ssl crt %s %s\n"
+	    "	default_backend clear\n"
+	    "backend clear\n"
+	    "	server it 127.0.0.1:%u\n", cert, bind, to));
+	/* or connecting to one that has ended would succeed */
+	(void)close(lfd);
+	return p;
 }
 
 struct kit_proc *

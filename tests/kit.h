@@ -532,6 +532,14 @@ struct kit_proc *kit_hand_over(int, const char *const *, const char *const *);
 struct kit_proc *kit_nginx(int, const char *);
 /* HAProxy so, with this configuration, which binds fd@0 */
 struct kit_proc *kit_haproxy(int, const char *);
+/* make an issuer of certificates by this name; the path of its own one */
+const char *kit_ca(const char *);
+/* one of its, for this subjectAltName, that ends in so many days; the path,
+ * with .key behind it the key's */
+const char *kit_cert(const char *, const char *, int);
+/* start HAProxy for TLS with this certificate and these words on its bind line
+ * in front of a port of 127.0.0.1, and its own */
+struct kit_proc *kit_tls(const char *, const char *, unsigned, unsigned *);
 /* start ssh for a command there, by this ProxyCommand=..., or with one that is
  * none to this port of 127.0.0.1 */
 struct kit_proc *kit_ssh(const char *, unsigned, const char *);
