@@ -19,7 +19,7 @@ OBJ	= httptun.o net.o http.o
 UNIT	= tests/unit_http tests/unit_net tests/unit_httptun
 SYSTEM	= tests/serve tests/listen tests/connect tests/forward tests/real \
 	  tests/peers tests/ws tests/reverse tests/poll tests/hostile \
-	  tests/older tests/between tests/lines tests/auth
+	  tests/older tests/between tests/lines tests/auth tests/exec
 TESTS	= $(UNIT) $(SYSTEM)
 
 all: httptun
@@ -88,6 +88,9 @@ tests/lines: tests/lines.c tests/kit.o tests/kit.h
 tests/auth: tests/auth.c tests/kit.o tests/kit.h httptun.h http.o
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/auth.c \
 	    tests/kit.o http.o -lcmocka
+tests/exec: tests/exec.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/exec.c \
+	    tests/kit.o -lcmocka
 
 # All run, two at a time, and one that fails fails the whole.
 test: httptun $(TESTS)
