@@ -19,7 +19,7 @@ OBJ	= httptun.o net.o http.o
 UNIT	= tests/unit_http tests/unit_net tests/unit_httptun
 SYSTEM	= tests/serve tests/listen tests/connect tests/forward tests/real \
 	  tests/peers tests/ws tests/reverse tests/poll tests/hostile \
-	  tests/older tests/between tests/lines tests/auth tests/exec tests/tls
+	  tests/older tests/between tests/lines tests/auth tests/exec tests/tls tests/fallback
 TESTS	= $(UNIT) $(SYSTEM)
 
 all: httptun
@@ -93,6 +93,9 @@ tests/exec: tests/exec.c tests/kit.o tests/kit.h
 	    tests/kit.o -lcmocka
 tests/tls: tests/tls.c tests/kit.o tests/kit.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/tls.c \
+	    tests/kit.o -lcmocka
+tests/fallback: tests/fallback.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/fallback.c \
 	    tests/kit.o -lcmocka
 
 # All run, two at a time, and one that fails fails the whole.
