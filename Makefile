@@ -19,7 +19,8 @@ OBJ	= httptun.o net.o http.o
 UNIT	= tests/unit_http tests/unit_net tests/unit_httptun
 SYSTEM	= tests/serve tests/listen tests/connect tests/forward tests/real \
 	  tests/peers tests/ws tests/reverse tests/poll tests/hostile \
-	  tests/older tests/between tests/lines tests/auth tests/exec tests/tls tests/fallback
+	  tests/older tests/between tests/lines tests/auth tests/exec \
+	  tests/tls tests/fallback
 TESTS	= $(UNIT) $(SYSTEM)
 
 all: httptun
