@@ -16,7 +16,7 @@ SAN	= -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
 
 SRC	= httptun.c net.c http.c
 OBJ	= httptun.o net.o http.o
-UNIT	= tests/unit_http tests/unit_net tests/unit_httptun
+UNIT	= tests/unit_http tests/unit_net tests/unit_portable tests/unit_httptun
 SYSTEM	= tests/serve tests/listen tests/connect tests/forward tests/real \
 	  tests/peers tests/ws tests/reverse tests/poll tests/hostile \
 	  tests/older tests/between tests/lines tests/auth tests/exec \
@@ -41,6 +41,10 @@ tests/unit_http: tests/unit_http.c http.c httptun.h
 tests/unit_net: tests/unit_net.c net.c httptun.h http.o
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/unit_net.c \
 	    http.o -lcmocka
+# The same without what POSIX lacks.
+tests/unit_portable: tests/unit_net.c net.c httptun.h http.o
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -DHTTPTUN_PORTABLE -o $@ \
+	    tests/unit_net.c http.o -lcmocka
 tests/unit_httptun: tests/unit_httptun.c httptun.c httptun.h net.o http.o
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ \
 	    tests/unit_httptun.c net.o http.o -lcmocka

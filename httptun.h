@@ -94,6 +94,11 @@
 #define WS_FRAME_MAX	67108864	/* bytes of a WebSocket frame taken */
 #define INPUT_MAX	(HEAD_MAX + 1024) /* kept of an end not linked yet */
 #define CHUNK		65536	/* bytes read at once */
+#define BULK		262144	/* where they go on as they are */
+#define BUSY_MIN	32768	/* of them, that a busy flow brings */
+#define UNSENT_LOW	262144	/* that TCP keeps unsent of such a flow */
+#define DUCTS_MAX	64	/* pipes that a process moves them through */
+#define DUCT_MS		1000	/* until the empty ones are closed */
 #define REFUSAL_MAX	65536	/* of a refusal's body read to ask again */
 #define OPEN_SECS	30	/* -w */
 #define LINGER_SECS	2	/* for a refused client's, or a Close's, end */
@@ -577,6 +582,7 @@ int	addr_same_host(const union addr *, const union addr *);
 /* ---- net.c: ends and flows -------------------------------------------------- */
 
 struct end;
+struct duct;
 
 /* How an end's bytes travel.  -1 with errno; EAGAIN for later. */
 struct carrier {
@@ -610,6 +616,7 @@ struct end {
 	int		 rfd, wfd;	/* -1: none */
 	struct buf	 in;		/* received, for the owner */
 	struct buf	 out;		/* owed to this end */
+	struct duct	*duct;		/* the same before out, in the kernel */
 	uint64_t	 got;		/* bytes received since linked */
 	int64_t		 active;	/* loop_now() of the last byte either way */
 	int		 error;		/* errno of what broke it */
@@ -621,7 +628,11 @@ struct end {
 			 deaf:1,	/* do not read while it has no peer */
 			 stays:1,	/* finish ends a message, not TCP */
 			 pending:1,	/* its command's status is due */
-			 closed:1;
+			 closed:1,
+			 busy:1,	/* what comes comes in large chunks */
+			 tuned:1,	/* TCP knows that what goes does */
+			 ipipe:1, opipe:1, /* what stdin and stdout are */
+			 ofile:1, osocket:1;
 	unsigned	 peeked;	/* bytes of in that were only looked at */
 };
 

@@ -22,6 +22,9 @@
 
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE			/* SCM_RIGHTS' macros, TCP_KEEPIDLE */
+#ifndef HTTPTUN_PORTABLE
+#define _GNU_SOURCE			/* splice, accept4 */
+#endif
 
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -58,6 +61,9 @@
 #ifndef MSG_DONTWAIT
 #define MSG_DONTWAIT	0		/* select said that it would go */
 #endif
+
+/* What a process holds at most: tunnels below FD_SETSIZE, ducts above. */
+#define FDS_WANTED	((rlim_t)FD_SETSIZE + 2 * DUCTS_MAX)
 
 struct reach reach;
 
@@ -158,9 +164,9 @@ loop_limit(void)
 
 	if (getrlimit(RLIMIT_NOFILE, &rl) == -1)
 		return FD_SETSIZE;
-	if (rl.rlim_cur < FD_SETSIZE && rl.rlim_cur < rl.rlim_max) {
-		rl.rlim_cur = rl.rlim_max < FD_SETSIZE ? rl.rlim_max :
-		    FD_SETSIZE;
+	if (rl.rlim_cur < FDS_WANTED && rl.rlim_cur < rl.rlim_max) {
+		rl.rlim_cur = rl.rlim_max < FDS_WANTED ? rl.rlim_max :
+		    FDS_WANTED;
 		(void)setrlimit(RLIMIT_NOFILE, &rl);
 		(void)getrlimit(RLIMIT_NOFILE, &rl);
 	}
@@ -729,6 +735,13 @@ fd_tcp(int fd)
 	fd_abrupt(fd, 1);
 }
 
+/* Whether errno says no more than that. */
+static int
+fd_later(void)
+{
+	return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
 int
 fd_is_socket(int fd)
 {
@@ -910,12 +923,28 @@ static const struct carrier tcp = {
 /*
  * stdin and stdout belong to others too (a shell, a terminal), so they are
  * never put into non-blocking mode.  A read does not block when select() has
- * named the descriptor, a write to a pipe not up to PIPE_BUF bytes.
+ * named the descriptor, a write to a pipe not up to PIPE_BUF bytes, and one
+ * to a file not at all.
  */
 static ssize_t
 stdio_recv(struct end *e, void *p, size_t n)
 {
 	return read(e->rfd, p, n);
+}
+
+/* What they are. */
+static void
+stdio_look(struct end *e)
+{
+	struct stat st;
+
+	if (fstat(e->rfd, &st) == 0)
+		e->ipipe = S_ISFIFO(st.st_mode) != 0;
+	if (fstat(e->wfd, &st) == 0) {
+		e->opipe = S_ISFIFO(st.st_mode) != 0;
+		e->ofile = S_ISREG(st.st_mode) != 0;
+		e->osocket = S_ISSOCK(st.st_mode) != 0;
+	}
 }
 
 static int
@@ -937,14 +966,18 @@ stdio_send(struct end *e, const void *p, size_t n)
 	ssize_t r;
 
 	while (done < n) {
-		if (!fd_writable(e->wfd)) {
+		k = n - done;
+		if (e->ofile)
+			r = write(e->wfd, s + done, k);
+		else if (!fd_writable(e->wfd)) {
 			errno = EAGAIN;
 			r = -1;
-		} else if ((r = send(e->wfd, s + done, n - done,
-		    MSG_DONTWAIT | MSG_NOSIGNAL)) == -1 && errno == ENOTSOCK) {
-			k = n - done < PIPE_BUF ? n - done : PIPE_BUF;
-			r = write(e->wfd, s + done, k);
-		}
+		} else if (e->osocket)
+			r = send(e->wfd, s + done, k,
+			    MSG_DONTWAIT | MSG_NOSIGNAL);
+		else
+			r = write(e->wfd, s + done,
+			    k < PIPE_BUF ? k : PIPE_BUF);
 		if (r == -1)
 			return done > 0 ? (ssize_t)done : -1;
 		done += (size_t)r;
@@ -1004,6 +1037,217 @@ static const struct carrier pipes = {
 	"pipe", pipe_recv, pipe_send, pipe_finish, 1
 };
 
+/* ---- ducts: bytes that stay in the kernel ---------------------------------------- */
+
+/*
+ * Where there is splice(2), a busy flow between two descriptors moves its
+ * bytes through a pipe and copies none.  A duct is to it what the one buffer
+ * is to others: taken for a chunk, given back as soon as the chunk has left,
+ * and kept only with bytes in it.  Empty ones wait for the next chunk until
+ * no flow was busy for a while.  Their descriptors stand above what select()
+ * may see, so that no tunnel goes without one; where there is no room above,
+ * or no pipe to be had, the bytes are copied.
+ */
+#if defined(SPLICE_F_MOVE) && !defined(HTTPTUN_PORTABLE)
+#define SPLICES		1
+
+struct duct {
+	struct duct	*next;
+	int		 rfd, wfd;
+	size_t		 held;
+};
+
+static struct {
+	struct duct	*empty;
+	struct timer	 timer;
+	int		 n;		/* of all */
+	int		 used;		/* since the timer was set */
+	int		 refused;	/* there are no more; until it is due */
+} ducts;
+
+static void
+duct_close(struct duct *d)
+{
+	if (d->rfd != -1)
+		close(d->rfd);
+	if (d->wfd != -1)
+		close(d->wfd);
+	free(d);
+	ducts.n--;
+}
+
+/* Closes the empty ones when none was taken for a while. */
+static void
+duct_idle(void *arg)
+{
+	struct duct *d;
+
+	ducts.refused = 0;
+	if (ducts.used) {
+		ducts.used = 0;
+		timer_set(&ducts.timer, DUCT_MS, duct_idle, arg);
+		return;
+	}
+	while ((d = ducts.empty) != NULL) {
+		ducts.empty = d->next;
+		duct_close(d);
+	}
+}
+
+/* Gives a descriptor a number that no tunnel could use. */
+static int
+duct_lift(int fd)
+{
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, FD_SETSIZE);
+
+	close(fd);
+	return high;
+}
+
+static struct duct *
+duct_new(void)
+{
+	struct duct *d;
+	int p[2];
+
+	if (ducts.n == DUCTS_MAX || (d = calloc(1, sizeof(*d))) == NULL)
+		return NULL;
+	(void)loop_limit();
+	if (pipe2(p, O_NONBLOCK | O_CLOEXEC) == -1) {
+		free(d);
+		return NULL;
+	}
+	ducts.n++;
+	d->rfd = duct_lift(p[0]);
+	d->wfd = duct_lift(p[1]);
+	if (d->rfd == -1 || d->wfd == -1 ||
+	    fcntl(d->wfd, F_SETPIPE_SZ, BULK) == -1) {
+		duct_close(d);
+		return NULL;
+	}
+	return d;
+}
+
+/* An empty one; NULL: there is none. */
+static struct duct *
+duct_take(void)
+{
+	struct duct *d = ducts.empty;
+
+	if (d != NULL)
+		ducts.empty = d->next;
+	else if (ducts.refused)
+		return NULL;
+	else if ((d = duct_new()) == NULL)
+		ducts.refused = 1;
+	ducts.used = 1;
+	if (ducts.timer.next == NULL)
+		timer_set(&ducts.timer, DUCT_MS, duct_idle, NULL);
+	return d;
+}
+
+/* What one still holds is lost. */
+static void
+duct_give(struct duct *d)
+{
+	if (d->held > 0) {
+		duct_close(d);
+		return;
+	}
+	d->next = ducts.empty;
+	ducts.empty = d;
+}
+
+/* Sends what is owed to the end from its duct.  -1: errno; EAGAIN for later. */
+static int
+duct_drain(struct end *e)
+{
+	struct duct *d = e->duct;
+	ssize_t n;
+
+	while (d->held > 0) {
+		n = splice(d->rfd, NULL, e->wfd, NULL, d->held,
+		    SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		if (n == -1)
+			return -1;
+		d->held -= (size_t)n;
+		e->active = loop_now();
+	}
+	e->duct = NULL;
+	duct_give(d);
+	return 0;
+}
+
+/*
+ * What is on its way should not outgrow the processor's cache, since it will
+ * be copied yet by who sends and who receives: TCP may have in flight what
+ * the way takes, but keep little behind that.
+ */
+static void
+duct_tune(struct end *e)
+{
+#ifdef TCP_NOTSENT_LOWAT
+	static const int low = UNSENT_LOW;
+
+	if (!e->tuned)
+		(void)setsockopt(e->wfd, IPPROTO_TCP, TCP_NOTSENT_LOWAT,
+		    &low, sizeof(low));
+#endif
+	e->tuned = 1;
+}
+
+/*
+ * Brings a chunk of what comes from the end to its peer's; as read(2), and
+ * EINVAL where that does not go.
+ */
+static ssize_t
+duct_fill(struct end *e)
+{
+	struct duct *d;
+	ssize_t n;
+
+	if ((d = duct_take()) == NULL) {
+		errno = EINVAL;
+		return -1;
+	}
+	n = splice(e->rfd, NULL, d->wfd, NULL, BULK,
+	    SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	if (n <= 0) {
+		duct_give(d);
+		return n;
+	}
+	d->held = (size_t)n;
+	e->peer->duct = d;
+	duct_tune(e->peer);
+	return n;
+}
+
+#else
+#define SPLICES		0
+
+static void
+duct_give(struct duct *d)
+{
+	(void)d;
+}
+
+static int
+duct_drain(struct end *e)
+{
+	(void)e;
+	return 0;
+}
+
+static ssize_t
+duct_fill(struct end *e)
+{
+	(void)e;
+	errno = EINVAL;
+	return -1;
+}
+
+#endif
+
 /* ---- ends and flows --------------------------------------------------------------- */
 
 /*
@@ -1041,6 +1285,22 @@ static int	command_settled(struct end *);
 static void	command_move(struct command *, struct end *);
 static const char *command_why(const struct command *);
 
+static int
+end_owed(const struct end *e)
+{
+	return e->out.len > 0 || e->duct != NULL;
+}
+
+/* What it is owed is not sent any more. */
+static void
+end_forgo(struct end *e)
+{
+	buf_free(&e->out);
+	if (e->duct != NULL)
+		duct_give(e->duct);
+	e->duct = NULL;
+}
+
 /*
  * Invariant: nothing is read from an end while its peer owes bytes to the
  * other side, so what is kept is bounded by one read, an idle tunnel owns no
@@ -1054,7 +1314,7 @@ end_hungry(const struct end *e)
 	if (e->eof)
 		return ws_listens(e);
 	if (e->peer != NULL)
-		return e->peer->out.len == 0 && e->peer->error == 0 &&
+		return !end_owed(e->peer) && e->peer->error == 0 &&
 		    (!e->peer->finish || e->ws != NULL);
 	return !e->deaf && e->in.len < INPUT_MAX;
 }
@@ -1067,7 +1327,7 @@ end_want(void *arg, int fd)
 
 	if (fd == e->rfd && end_hungry(e))
 		want |= WANT_READ;
-	if (fd == e->wfd && e->out.len > 0)
+	if (fd == e->wfd && end_owed(e))
 		want |= WANT_WRITE;
 	return want;
 }
@@ -1078,7 +1338,7 @@ end_break(struct end *e, int error)
 	if (e->error == 0)
 		e->error = error;
 	ws_cut(e);
-	buf_free(&e->out);
+	end_forgo(e);
 	e->steps->broken(e->owner, e);
 }
 
@@ -1103,7 +1363,7 @@ end_lose(struct end *e, int error)
 	}
 	e->error = error;
 	ws_cut(e);
-	buf_free(&e->out);
+	end_forgo(e);
 }
 
 /* Whether nothing more is to be said on this side. */
@@ -1111,7 +1371,7 @@ static int
 end_over(struct end *e)
 {
 	return e->finished && (e->ws != NULL ? ws_settled(e) :
-	    e->out.len == 0 && command_settled(e));
+	    !end_owed(e) && command_settled(e));
 }
 
 /* Tells the owner when that holds for both. */
@@ -1124,18 +1384,30 @@ end_check(struct end *e)
 	return 1;
 }
 
+/* A send failed for good, or has to wait.  -1: the end is lost. */
+static int
+end_unsent(struct end *e)
+{
+	if (fd_later())
+		return 0;
+	end_lose(e, errno);
+	return -1;
+}
+
 /* Sends what is owed, then tells our end to the other side. */
 static void
 end_flush(struct end *e)
 {
 	ssize_t n;
 
+	if (e->duct != NULL && duct_drain(e) == -1) {
+		(void)end_unsent(e);
+		return;
+	}
 	while (e->out.len > 0) {
 		n = e->carrier->send(e, e->out.p + e->out.off, e->out.len);
 		if (n == -1) {
-			if (errno != EAGAIN && errno != EWOULDBLOCK &&
-			    errno != EINTR)
-				end_lose(e, errno);
+			(void)end_unsent(e);
 			return;
 		}
 		buf_take(&e->out, (size_t)n);
@@ -1168,14 +1440,11 @@ end_put(struct end *e, const unsigned char *p, size_t n)
 
 	if (e->error != 0)
 		return -1;
-	if (e->out.len == 0) {
+	if (!end_owed(e)) {
 		r = e->carrier->send(e, p, n);
 		if (r == -1) {
-			if (errno != EAGAIN && errno != EWOULDBLOCK &&
-			    errno != EINTR) {
-				end_lose(e, errno);
+			if (end_unsent(e) == -1)
 				return -1;
-			}
 			r = 0;
 		}
 	}
@@ -1243,7 +1512,7 @@ end_eof(struct end *e)
  * All that is read goes through this one buffer; what a codec adds before
  * and behind has its room there.
  */
-static unsigned char margin_chunk[MARGIN + CHUNK + MARGIN];
+static unsigned char margin_chunk[MARGIN + BULK + MARGIN];
 static unsigned char *const chunk = margin_chunk + MARGIN;
 
 /* Sends n bytes of payload at p, with MARGIN around. */
@@ -1253,6 +1522,16 @@ end_push(struct end *e, unsigned char *p, size_t n)
 	if (e->ws != NULL)
 		p = ws_frame(e, WS_BINARY, p, &n);
 	return end_put(e, p, n);
+}
+
+/* n bytes came from it for its peer. */
+static void
+end_count(struct end *e, size_t n)
+{
+	e->active = loop_now();
+	e->got += n;
+	if (e->meter != NULL)
+		*e->meter += n;
 }
 
 /* Hands n bytes in the chunk, that came from e, to its peer. */
@@ -1276,9 +1555,7 @@ end_relay(struct end *e, size_t n)
 		return;
 	}
 	n = (size_t)r;
-	e->got += n;
-	if (e->meter != NULL)
-		*e->meter += n;
+	end_count(e, n);
 	if (to->codec != NULL && n > 0)
 		p = to->codec->encode(to->coding, p, &n);
 	if (to->finish)			/* it wants no more */
@@ -1302,15 +1579,66 @@ end_take(struct end *e, size_t n)
 	}
 }
 
+/* Whether bytes come from the end, or go to it, as they are. */
+static int
+end_plain(const struct end *e)
+{
+	return e->codec == NULL && !e->exact &&
+	    (e->carrier == &tcp || e->carrier == &stdio);
+}
+
+/*
+ * Moves a chunk on within the kernel.  0: it has to be read, if only to see
+ * what is there instead, such as the end or a byte of urgent data.  (Not so
+ * from stdin, where that could block.)
+ */
+static int
+end_splice(struct end *e)
+{
+	struct end *to = e->peer;
+	ssize_t n;
+
+	if (!e->busy || to == NULL || !end_plain(e) || !end_plain(to) ||
+	    (e->carrier == &stdio && !e->ipipe) ||
+	    (to->carrier == &stdio && !to->opipe))
+		return 0;
+	n = duct_fill(e);
+	if (n == 0 || (n == -1 && errno == EINVAL))
+		return 0;
+	if (n == -1 && fd_later())
+		return e->carrier == &stdio;
+	if (n == -1) {
+		end_break(e, errno);
+		return 1;
+	}
+	e->busy = n >= BUSY_MIN;
+	end_count(e, (size_t)n);
+	if (duct_drain(to) == -1 && end_unsent(to) == 0)
+		loop_touch(to->wfd);
+	return 1;
+}
+
+/* How much is read at once. */
+static size_t
+end_room(const struct end *e)
+{
+	if (e->eof)
+		return CHUNK;
+	if (e->peer == NULL)
+		return INPUT_MAX - e->in.len;
+	return end_plain(e->peer) ? BULK : CHUNK;
+}
+
 static void
 end_read(struct end *e)
 {
 	ssize_t n;
 
-	n = e->carrier->recv(e, chunk,
-	    e->peer != NULL || e->eof ? CHUNK : INPUT_MAX - e->in.len);
+	if (end_splice(e))
+		return;
+	n = e->carrier->recv(e, chunk, end_room(e));
 	if (n == -1) {
-		if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+		if (fd_later())
 			return;
 		if (ws_done(e))
 			ws_hangup(e);
@@ -1318,6 +1646,7 @@ end_read(struct end *e)
 			end_break(e, errno);
 		return;
 	}
+	e->busy = n >= BUSY_MIN;
 	if (e->ws != NULL && n == 0)
 		ws_hangup(e);
 	else if (e->ws != NULL)
@@ -1390,6 +1719,7 @@ end_stdio(struct end *e, const struct steps *steps, void *owner)
 {
 	end_init(e, &stdio, STDIN_FILENO, STDOUT_FILENO, steps, owner);
 	e->deaf = 1;
+	stdio_look(e);
 }
 
 void
@@ -1554,7 +1884,7 @@ end_drop(struct end *e, int abrupt)
 		e->peer->peer = NULL;
 	e->peer = NULL;
 	buf_free(&e->in);
-	buf_free(&e->out);
+	end_forgo(e);
 }
 
 void

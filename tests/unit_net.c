@@ -114,12 +114,28 @@ loop_empty(void **state)
 	return 0;
 }
 
+/* How many pipes flows have, once the idle ones are closed. */
+static int
+ducts_left(void)
+{
+#if SPLICES
+	ducts.used = 0;
+	timer_stop(&ducts.timer);
+	duct_idle(NULL);
+	return ducts.n;
+#else
+	return 0;
+#endif
+}
+
 static int
 loop_left(void **state)
 {
-	int bad = 0;
+	int bad = ducts_left() != 0;
 
 	(void)state;
+	if (bad)
+		print_error("a pipe is left\n");
 	if (slots_top != 0)
 		print_error("descriptor %d is still watched\n", slots_top - 1);
 	if (timers.next != &timers)
@@ -129,7 +145,7 @@ loop_left(void **state)
 	if (open_fds() != fds_before)
 		print_error("%d descriptors, and %d before\n", open_fds(),
 		    fds_before);
-	bad = slots_top != 0 || timers.next != &timers || graves != NULL ||
+	bad |= slots_top != 0 || timers.next != &timers || graves != NULL ||
 	    open_fds() != fds_before;
 	return bad ? -1 : 0;
 }
@@ -1125,6 +1141,17 @@ test_end_send(void **state)
 	side_close(&near);
 }
 
+/* What is owed to an end, wherever it is. */
+static size_t
+kept(const struct end *e)
+{
+#if SPLICES
+	return e->out.len + (e->duct != NULL ? e->duct->held : 0);
+#else
+	return e->out.len;
+#endif
+}
+
 /* ---- ends: a reader that stalls ---------------------------------------- */
 
 static unsigned
@@ -1188,9 +1215,9 @@ stall(uint64_t *sent)
 			fail_msg("%llu bytes, and no stall",
 			    (unsigned long long)*sent);
 		/* The invariant, before each turn. */
-		assert_int_equal(end_hungry(&near.e), far.e.out.len == 0);
+		assert_int_equal(end_hungry(&near.e), !end_owed(&far.e));
 		turn(0);
-		assert_true(far.e.out.len <= CHUNK);
+		assert_true(kept(&far.e) <= BULK);
 	}
 	return near.e.got;
 }
@@ -1206,7 +1233,7 @@ test_stall(void **state)
 	small_buffer(far.e.wfd);
 	now = 1000;
 	got = stall(&sent);
-	assert_true(far.e.out.len > 0);
+	assert_true(end_owed(&far.e));
 	assert_int_equal(end_want(&near.e, near.e.rfd), 0);
 	assert_int_equal(end_want(&far.e, far.e.wfd),
 	    WANT_WRITE | WANT_READ);
@@ -1227,7 +1254,7 @@ test_stall(void **state)
 			    (unsigned long long)sent);
 		drain(far.fd, &arrived);
 		turn(0);
-		assert_int_equal(end_hungry(&near.e), far.e.out.len == 0);
+		assert_int_equal(end_hungry(&near.e), !end_owed(&far.e));
 	}
 	assert_int_equal(near.e.got, sent);
 	assert_int_equal(far.e.active, 2000);	/* it took something */
@@ -1668,6 +1695,241 @@ test_keep_inexact(void **state)
 	side_close(&near);
 }
 
+/* ---- ends: busy flows -------------------------------------------------- */
+
+/* Where they are spliced, what is owed stays in the kernel. */
+static void
+in_duct(const struct end *e)
+{
+#if SPLICES
+	assert_non_null(e->duct);
+	assert_int_equal(e->out.len, 0);
+#endif
+	assert_true(end_owed(e));
+}
+
+/* Pours in again, as if it had never ceased. */
+static void
+busy_stall(uint64_t *sent)
+{
+	near.e.busy = 1;
+	stall(sent);
+}
+
+/* Two TCP ends, and far's reader stalls. */
+static void
+busy_link(uint64_t *sent)
+{
+	int sv[2];
+
+	tcp_pair(sv);
+	side_on(&near, sv);
+	tcp_pair(sv);
+	side_on(&far, sv);
+	end_link(&near.e, &far.e);
+	small_buffer(far.e.wfd);
+	*sent = 0;
+	busy_stall(sent);
+}
+
+static void
+busy_open(uint64_t *sent)
+{
+	busy_link(sent);
+	in_duct(&far.e);
+}
+
+/* All that was sent arrives, however long that takes. */
+static void
+busy_drain(uint64_t sent, uint64_t *arrived)
+{
+	int64_t end;
+
+	for (time_update(), end = now + PATIENCE; *arrived < sent;
+	    time_update()) {
+		if (now > end)
+			fail_msg("%llu of %llu bytes arrive",
+			    (unsigned long long)*arrived,
+			    (unsigned long long)sent);
+		drain(far.fd, arrived);
+		turn(1);
+	}
+}
+
+static void
+busy_reset(struct side *s)
+{
+	static const struct linger hard = { 1, 0 };
+
+	ok(setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard)) ==
+	    0, "SO_LINGER");
+	close(s->fd);
+	s->fd = -1;
+}
+
+static void
+test_busy(void **state)
+{
+	uint64_t sent, arrived = 0, before;
+	int i;
+
+	(void)state;
+	busy_open(&sent);
+	for (i = 0; i < 20; i++) {
+		before = sent;
+		busy_drain(sent, &arrived);
+		busy_stall(&sent);
+		assert_true(sent > before);
+	}
+	shutdown(near.fd, SHUT_WR);
+	busy_drain(sent, &arrived);
+	wait_readable(far.fd);
+	get_end(far.fd);
+	assert_int_equal(near.e.got, sent);
+	assert_false(end_owed(&far.e));
+	told(&near, 0, 0, 0);
+	told(&far, 0, 0, 0);
+	sides_close();
+}
+
+/* The reader leaves while bytes are on their way. */
+static void
+test_busy_reader_resets(void **state)
+{
+	uint64_t sent;
+
+	(void)state;
+	busy_open(&sent);
+	busy_reset(&far);
+	until(&far.broken, 1, "broken");
+	told(&near, 0, 0, 0);
+	assert_false(end_owed(&far.e));
+	sides_close();
+}
+
+/* The sender does: that is told behind what it had sent, and is no end. */
+static void
+test_busy_sender_resets(void **state)
+{
+	uint64_t sent, arrived = 0;
+
+	(void)state;
+	busy_open(&sent);
+	busy_reset(&near);
+	busy_drain(near.e.got, &arrived);
+	until(&near.broken, 1, "broken");
+	assert_int_equal(near.e.error, ECONNRESET);
+	told(&far, 0, 0, 0);
+	assert_int_equal(far.e.finish, 0);
+	sides_close();
+}
+
+/* A byte of urgent data is nothing to spin at, and lost as ever. */
+static void
+test_busy_urgent(void **state)
+{
+	uint64_t sent, arrived = 0;
+	ssize_t n;
+
+	(void)state;
+	busy_open(&sent);
+	while ((n = send(near.fd, "!", 1, MSG_OOB)) == -1) {
+		ok(errno == EAGAIN, "send");
+		drain(far.fd, &arrived);
+		turn(1);
+	}
+	busy_drain(sent, &arrived);
+	busy_stall(&sent);
+	busy_drain(sent, &arrived);
+	sides_close();
+}
+
+/* Both directions, and each waits for itself alone. */
+static void
+test_busy_both(void **state)
+{
+	uint64_t sent, arrived = 0, back = 0;
+	unsigned char block[5000];
+	int i;
+
+	(void)state;
+	busy_open(&sent);
+	far.e.busy = 1;
+	for (i = 0; pour(far.fd, &back) > 0 || end_hungry(&far.e); i++) {
+		assert_true(i < 1000);
+		turn(0);
+	}
+	in_duct(&near.e);
+	in_duct(&far.e);
+	assert_int_equal(turn(0), 0);
+	busy_drain(sent, &arrived);
+	while (end_owed(&near.e)) {
+		wait_readable(near.fd);
+		ok(read(near.fd, block, sizeof(block)) > 0, "read");
+		turn(0);
+	}
+	sides_close();
+}
+
+/* Without a pipe the bytes are copied, until there may be one again. */
+static void
+test_busy_none(void **state)
+{
+#if SPLICES
+	uint64_t sent, arrived = 0;
+
+	(void)state;
+	ducts.n += DUCTS_MAX;
+	busy_link(&sent);
+	assert_null(far.e.duct);
+	assert_true(end_owed(&far.e));
+	busy_drain(sent, &arrived);
+	ducts.n -= DUCTS_MAX;
+	timers_run();
+	busy_stall(&sent);
+	assert_null(far.e.duct);
+	busy_drain(sent, &arrived);
+	now += DUCT_MS;
+	timers_run();
+	busy_stall(&sent);
+	in_duct(&far.e);
+	sides_close();
+#else
+	(void)state;
+	skip();
+#endif
+}
+
+/* Quiet flows own no pipe, and soon nobody does. */
+static void
+test_busy_given_back(void **state)
+{
+#if SPLICES
+	uint64_t sent, arrived = 0;
+	int fds, i;
+
+	(void)state;
+	busy_open(&sent);
+	busy_drain(sent, &arrived);
+	assert_null(far.e.duct);
+	assert_int_equal(ducts.n, 1);
+	assert_true(ducts.empty->rfd >= FD_SETSIZE);
+	assert_true(ducts.empty->wfd >= FD_SETSIZE);
+	fds = open_fds();
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(open_fds(), fds);
+		now += DUCT_MS;
+		timers_run();
+	}
+	assert_int_equal(open_fds(), fds - 2);
+	assert_ptr_equal(timers.next, &timers);
+	sides_close();
+#else
+	(void)state;
+	skip();
+#endif
+}
+
 /* ---- ends: stdin and stdout -------------------------------------------- */
 
 /* As end_stdio() makes it, but of any two descriptors. */
@@ -1678,6 +1940,7 @@ side_stdio(struct side *s, int rfd, int wfd)
 	s->fd = -1;
 	end_init(&s->e, &stdio, rfd, wfd, &steps, s);
 	s->e.deaf = 1;
+	stdio_look(&s->e);
 }
 
 static void
@@ -1748,7 +2011,7 @@ test_stdio_stall(void **state)
 	side_stdio(&far, in[0], out[1]);
 	end_link(&near.e, &far.e);
 	stall(&sent);
-	assert_true(far.e.out.len > 0);
+	assert_true(end_owed(&far.e));
 	assert_int_equal(turn(0), 0);
 	for (i = 0; arrived < sent; i++) {
 		if (i == 10000)
@@ -1760,6 +2023,43 @@ test_stdio_stall(void **state)
 	}
 	assert_null(far.e.out.p);
 	close(in[1]);
+	close(out[0]);
+	sides_close();
+}
+
+/* Neither blocks, nor is left in another mode, when pipes are spliced. */
+static void
+test_stdio_busy(void **state)
+{
+	uint64_t sent = 0, arrived = 0;
+	int in[2], out[2], i;
+
+	(void)state;
+	ok(pipe(in) == 0 && pipe(out) == 0, "pipe");
+	nonblocking(in[1]);
+	side_stdio(&near, in[0], out[1]);
+	near.fd = in[1];
+	side_open(&far);
+	end_link(&near.e, &far.e);
+	small_buffer(far.e.wfd);
+	for (i = 0; i < 5; i++) {
+		busy_stall(&sent);
+		in_duct(&far.e);
+		assert_int_equal(turn(0), 0);
+		busy_drain(sent, &arrived);
+	}
+#if SPLICES
+	near.e.busy = 1;
+	end_read(&near.e);	/* nothing is there, and it comes back */
+#endif
+	assert_int_equal(fcntl(in[0], F_GETFL) & O_NONBLOCK, 0);
+	assert_int_equal(fcntl(out[1], F_GETFL) & O_NONBLOCK, 0);
+	near.e.busy = 1;
+	close(in[1]);
+	near.fd = -1;
+	settle();
+	get_end(far.fd);
+	assert_int_equal(near.e.got, sent);
 	close(out[0]);
 	sides_close();
 }
@@ -2126,7 +2426,7 @@ stuff(uint64_t *sent)
 		if (i == 1000)
 			fail_msg("%llu bytes, and no stall",
 			    (unsigned long long)*sent);
-		assert_int_equal(end_hungry(&far.e), near.e.out.len == 0);
+		assert_int_equal(end_hungry(&far.e), !end_owed(&near.e));
 		turn(0);
 		assert_true(near.e.out.len <= CHUNK + WS_HEAD_MAX);
 	}
@@ -2160,7 +2460,7 @@ block_far(void)
 	small_buffer(far.e.wfd);
 	say_pattern(&near, 60000);
 	settle();
-	assert_true(far.e.out.len > 0);
+	assert_true(end_owed(&far.e));
 	assert_int_equal(end_hungry(&near.e), 0);
 	return 60000;
 }
@@ -3921,8 +4221,8 @@ test_ws_backpressure(void **state)
 			}
 			drain(far.fd, &arrived);
 		}
-		assert_int_equal(end_hungry(&near.e), far.e.out.len == 0);
-		assert_true(far.e.out.len <= CHUNK);
+		assert_int_equal(end_hungry(&near.e), !end_owed(&far.e));
+		assert_true(kept(&far.e) <= BULK);
 		assert_null(near.e.in.p);
 	}
 	assert_true(stalls > 10);
@@ -5605,6 +5905,13 @@ main(void)
 		TEST(test_stall),
 		TEST(test_stall_full),
 		TEST(test_stall_end),
+		TEST(test_busy),
+		TEST(test_busy_reader_resets),
+		TEST(test_busy_sender_resets),
+		TEST(test_busy_urgent),
+		TEST(test_busy_both),
+		TEST(test_busy_none),
+		TEST(test_busy_given_back),
 		TEST(test_half_close),
 		TEST(test_close_both),
 		TEST(test_send_error),
@@ -5621,6 +5928,7 @@ main(void)
 		TEST(test_stdio_start),
 		TEST(test_stdio_flow),
 		TEST(test_stdio_stall),
+		TEST(test_stdio_busy),
 		TEST(test_stdio_epipe),
 		TEST(test_stdio_socket),
 		TEST(test_ws_flow),
