@@ -2915,9 +2915,10 @@ tunnel_client(struct tunnel *t, int fd, const union addr *peer)
 	socklen_t len = sizeof(here);
 
 	t->client = *peer;
-	if (getsockname(fd, &here.sa, &len) == 0) {
+	t->local = addr_loopback(peer) != 0;
+	if (!t->local && getsockname(fd, &here.sa, &len) == 0) {
 		addr_unmap(&here);
-		t->local = addr_loopback(peer) || addr_same_host(peer, &here);
+		t->local = addr_same_host(peer, &here) != 0;
 	}
 }
 

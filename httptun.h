@@ -775,6 +775,7 @@ struct listener {
 	struct timer	 rest;
 	int		 resting;
 	int		 patient;	/* its clients may wait for GLANCE_MS */
+	int		 passed;	/* it is not ours alone */
 	int		(*room)(void);		/* one more connection? */
 	void		(*accepted)(struct listener *, int fd,
 			    const union addr *peer);

@@ -699,6 +699,53 @@ fd_flags(int fd)
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
+/*
+ * Sockets begin as ours, and what a listening one has been told is so of all
+ * that it accepts, where the system can do that.
+ */
+#if defined(__linux__) && defined(_GNU_SOURCE)
+
+#define SOCK_OURS	(SOCK_NONBLOCK | SOCK_CLOEXEC)
+#define ACCEPT_INHERITS	1
+
+static int
+fd_accept(int fd, struct sockaddr *sa, socklen_t *len)
+{
+	return accept4(fd, sa, len, SOCK_OURS);
+}
+
+static int
+fd_socket(int family)
+{
+	return socket(family, SOCK_STREAM | SOCK_OURS, 0);
+}
+
+#else
+
+#define ACCEPT_INHERITS	0
+
+static int
+fd_accept(int fd, struct sockaddr *sa, socklen_t *len)
+{
+	int got = accept(fd, sa, len);
+
+	if (got != -1)
+		fd_flags(got);
+	return got;
+}
+
+static int
+fd_socket(int family)
+{
+	int fd = socket(family, SOCK_STREAM, 0);
+
+	if (fd != -1)
+		fd_flags(fd);
+	return fd;
+}
+
+#endif
+
 static void
 fd_close(int fd)
 {
@@ -3315,9 +3362,8 @@ dial_socket(const union addr *a)
 {
 	int fd, error;
 
-	if ((fd = socket(a->sa.sa_family, SOCK_STREAM, 0)) == -1)
+	if ((fd = fd_socket(a->sa.sa_family)) == -1)
 		return -1;
-	fd_flags(fd);
 	fd_tcp(fd);
 	if (fd >= FD_SETSIZE)
 		errno = EMFILE;
@@ -3951,7 +3997,7 @@ listener_ready(void *arg, int lfd, unsigned what)
 	for (i = 0; i < ACCEPT_BATCH && l->room(); i++) {
 		len = sizeof(peer);
 		memset(&peer, 0, sizeof(peer));
-		if ((fd = accept(lfd, &peer.sa, &len)) == -1) {
+		if ((fd = fd_accept(lfd, &peer.sa, &len)) == -1) {
 			if (errno == EMFILE || errno == ENFILE ||
 			    errno == ENOBUFS || errno == ENOMEM)
 				listener_rest(l);
@@ -3962,8 +4008,8 @@ listener_ready(void *arg, int lfd, unsigned what)
 			listener_rest(l);
 			return;
 		}
-		fd_flags(fd);
-		fd_tcp(fd);
+		if (!ACCEPT_INHERITS || l->passed)
+			fd_tcp(fd);
 		addr_unmap(&peer);
 		l->accepted(l, fd, &peer);
 	}
@@ -4045,9 +4091,10 @@ listen_socket(union addr *a)
 	socklen_t len = sizeof(*a);
 	int fd, error;
 
-	if ((fd = socket(a->sa.sa_family, SOCK_STREAM, 0)) == -1)
+	if ((fd = fd_socket(a->sa.sa_family)) == -1)
 		return -1;
-	fd_flags(fd);
+	if (ACCEPT_INHERITS)
+		fd_tcp(fd);
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (a->sa.sa_family == AF_INET6)
 		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on,
@@ -4184,6 +4231,7 @@ listen_passed(struct listener **list)
 			return -1;
 		}
 		fd_flags(l->fd);
+		l->passed = 1;
 		*list = l;
 		list = &l->next;
 	}
