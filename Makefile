@@ -20,7 +20,7 @@ UNIT	= tests/unit_http tests/unit_net tests/unit_portable tests/unit_httptun
 SYSTEM	= tests/serve tests/listen tests/connect tests/forward tests/real \
 	  tests/peers tests/ws tests/reverse tests/poll tests/hostile \
 	  tests/older tests/between tests/lines tests/auth tests/exec \
-	  tests/tls tests/fallback
+	  tests/tls tests/fallback tests/bulk
 TESTS	= $(UNIT) $(SYSTEM)
 
 all: httptun
@@ -101,6 +101,9 @@ tests/tls: tests/tls.c tests/kit.o tests/kit.h
 	    tests/kit.o -lcmocka
 tests/fallback: tests/fallback.c tests/kit.o tests/kit.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/fallback.c \
+	    tests/kit.o -lcmocka
+tests/bulk: tests/bulk.c tests/kit.o tests/kit.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/bulk.c \
 	    tests/kit.o -lcmocka
 
 # All run, two at a time, and one that fails fails the whole.

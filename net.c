@@ -2853,7 +2853,7 @@ command_eof(struct end *e)
 	c->late = 0;
 	if (!c->ended)
 		return 0;
-	if (c->why[0] != '\0' || e->out.len > 0 || command_unread(e) > 0) {
+	if (c->why[0] != '\0' || end_owed(e) || command_unread(e) > 0) {
 		errno = c->why[0] != '\0' ? ECHILD : EPIPE;
 		return -1;
 	}
