@@ -767,19 +767,13 @@ static void
 hop_mask(char *arg)
 {
 	struct url u;
-	char *comma = strchr(arg, ',');
 
 	if (hop_is_command(arg))
 		return;
-	if (comma != NULL) {
-		*comma = '\0';
-		hop_mask(comma + 1);
-	}
+	/* Of several all between the first one's and the last one's is. */
 	url_split(&u, arg);
 	if (u.pass.n > 0)
 		memset(arg + (u.pass.p - arg), '*', u.pass.n);
-	if (comma != NULL)
-		*comma = ',';
 }
 
 static const char *
@@ -892,6 +886,28 @@ no_proxy(const char *host)
 	return 0;
 }
 
+/* The comma behind a hop; one before which none is belongs to a password. */
+static char *
+hop_comma(char *arg)
+{
+	char host[HOST_MAX + 1], *comma = arg;
+	unsigned port;
+	struct url u;
+	int whole;
+
+	while (!hop_is_command(arg) && (comma = strchr(comma, ',')) != NULL) {
+		*comma = '\0';
+		url_split(&u, arg);
+		whole = authority_parse(u.host_port.p, u.host_port.n, host,
+		    &port, 1) == NULL;
+		*comma = ',';
+		if (whole)
+			return comma;
+		comma++;
+	}
+	return NULL;
+}
+
 /* All that may stand in one place: hops with commas between them. */
 static const char *
 hop_parse_all(struct hop *h)
@@ -901,10 +917,7 @@ hop_parse_all(struct hop *h)
 	const char *wrong;
 	int n = 0;
 
-	for (; arg != NULL; arg = comma) {
-		comma = hop_is_command(arg) ? NULL : strchr(arg, ',');
-		if (comma != NULL)
-			*comma++ = '\0';
+	for (; arg != NULL; arg = comma != NULL ? comma + 1 : NULL) {
 		if (h == NULL) {
 			for (h = first; h->other != NULL; )
 				h = h->other;
@@ -912,7 +925,12 @@ hop_parse_all(struct hop *h)
 			h->next = first->next;
 			h->place = first->place;
 		}
-		if ((wrong = hop_parse(h, arg)) != NULL)
+		if ((comma = hop_comma(arg)) != NULL)
+			*comma = '\0';
+		wrong = hop_parse(h, arg);
+		if (comma != NULL)
+			*comma = ',';
+		if (wrong != NULL)
 			return wrong;
 		if (h->tls)
 			(void)hop_tls(h);
@@ -2652,7 +2670,8 @@ hop_input(struct tunnel *t)
 	ssize_t n;
 	int ws = o->hop != NULL && o->hop->carriage == BY_WS && !o->inside;
 
-	if (o->command != NULL)		/* it is not for us */
+	/* Behind a TLS hop, or of a command: it is not for us. */
+	if (o->command != NULL || o->soon.next != NULL)
 		return;
 	if (o->framing != BODY_NONE) {
 		hop_skip(t);
