@@ -1231,6 +1231,7 @@ test_totals_stay(void **state)
 static void
 test_sessions_live(void **state)
 {
+	struct kit_stream s = { -1, KIT_OUT, (uint64_t)1 << 26, 1, 0, 0 };
 	struct kit_proxy px;
 	struct peer t = peer();
 	struct kit_pair pair;
@@ -1251,6 +1252,10 @@ test_sessions_live(void **state)
 		if (i == 0)
 			kit_farewell(pair);
 		else if (i == 1) {
+			/* with a request under way the last needs another
+			 * connection */
+			s.fd = pair.c;
+			kit_stalls(&s, 200);
 			kit_reset(pair.c);
 			kit_until_reset(pair.t);
 		}
