@@ -1129,7 +1129,6 @@ struct fault {
 	int		 status;	/* that our client gets */
 	int		 received;	/* a hop's status, 0: none */
 	const char	*error;		/* RFC 9209, 2.3 */
-	const char	*hint;		/* what our user may try, or NULL */
 	char		 who[HOST_MAX + 9];
 	char		 what[256];
 	char		 why[WHY_MAX];	/* for the log only; "": what */
@@ -1884,7 +1883,7 @@ static void	ends_idle(void *, struct end *);
 
 static void	lane_input(struct lane *);
 static void	lane_over(struct lane *);
-static void	lane_broken(struct lane *, const char *);
+static void	lane_broken(struct lane *, int error, const char *);
 static void	poller_resume(struct poller *);
 static void	session_rouse(struct session *);
 static void	session_break(struct session *, const char *);
@@ -2073,7 +2072,8 @@ sleeve_ended(struct tunnel *s, const char *why, int broken)
 		return;
 	e = t->sleeve == s ? &t->far : &t->near;
 	*(t->sleeve == s ? &t->sleeve : &t->near_sleeve) = NULL;
-	if (broken)
+	/* A command hears of it, and tells. */
+	if (broken && e->command == NULL)
 		end_doom(e, s->far.error != 0 ? s->far.error : ECONNRESET);
 }
 
@@ -2348,12 +2348,12 @@ hop_offers(const struct head *h, struct offer *o)
 		strcpy(o->names, "nothing");
 }
 
-/* What to try where nothing that is offered can be answered, or NULL. */
+/* What to try where nothing that is offered can be answered. */
 static const char *
 offer_hint(const struct offer *o)
 {
-	return !o->login || o->basic || o->strength != DIGEST_NONE ? NULL :
-	    "try cntlm or px, local proxies that speak NTLM and Negotiate, "
+	return !o->login || o->basic || o->strength != DIGEST_NONE ? "" :
+	    "; try cntlm or px, local proxies that speak NTLM and Negotiate, "
 	    "as the hop";
 }
 
@@ -2456,10 +2456,10 @@ hop_challenged(struct tunnel *t, const struct head *h, size_t len)
 	wrong = hop_accept(o->hop, &offer, (o->answered & hop_bit(o)) != 0);
 	if (wrong != NULL) {
 		o->fault.received = h->status;
-		o->fault.hint = offer_hint(&offer);
 		tunnel_refuse(t, 502, "destination_unavailable", o->hop->who,
-		    "%d %s (offered: %s%s)", h->status,
-		    status_reason(h->status), offer.names, wrong);
+		    "%d %s (offered: %s%s)%s", h->status,
+		    status_reason(h->status), offer.names, wrong,
+		    offer_hint(&offer));
 		return;
 	}
 	o->answered |= hop_bit(o);
@@ -2734,16 +2734,30 @@ far_sent(void *arg, struct end *e)
 		session_rouse(t->session);
 }
 
+/* What failed when a command did (RFC 9209, 2.3). */
+static const char *
+opening_command(const struct tunnel *t)
+{
+	const struct opening *o = t->opening;
+	const struct hop *h = o->hop != NULL ? o->hop : o->stop;
+
+	return h != NULL && h->tls ? "tls_protocol_error" :
+	    "proxy_internal_error";
+}
+
 static void
 far_broken(void *arg, struct end *e)
 {
 	struct tunnel *t = arg;
 
-	if (t->state == OPENING) {
+	if (t->state == OPENING && e->error == ECHILD)
+		tunnel_refuse(t, 502, opening_command(t), opening_who(t),
+		    "%s", end_why(e));
+	else if (t->state == OPENING) {
 		t->opening->silent |= e->error == ETIMEDOUT;
 		hop_closed(t, end_why(e));
 	} else if (t->lane != NULL)
-		lane_broken(t->lane, end_why(e));
+		lane_broken(t->lane, e->error, end_why(e));
 	else if (t->session != NULL)
 		session_break(t->session, end_why(e));
 	else if (t->exchange != NULL && !t->exchange->answered)
@@ -2846,8 +2860,6 @@ stdio_refused(struct tunnel *t)
 	const struct fault *f = &t->opening->fault;
 
 	say(f->who, "%s", f->what);
-	if (f->hint != NULL)
-		say(f->who, "%s", f->hint);
 	tunnel_close(t, "refused", 1);
 }
 
@@ -3041,8 +3053,6 @@ port_refused(struct tunnel *t)
 	const struct fault *f = &t->opening->fault;
 
 	say(f->who, "%s", f->what);
-	if (f->hint != NULL)
-		say(f->who, "%s", f->hint);
 	tunnel_close(t, f->what, 1);
 }
 
@@ -6725,10 +6735,9 @@ lane_challenged(struct lane *l, const struct head *h)
 		p->answered = (p->answered | bit) & 3;
 		return 1;
 	}
-	if (p->t != NULL && p->t->state == OPENING)
-		p->t->opening->fault.hint = offer_hint(&offer);
-	poller_fail(p, hop->who, 502, h->status, "%d %s (offered: %s%s)",
-	    h->status, status_reason(h->status), offer.names, wrong);
+	poller_fail(p, hop->who, 502, h->status, "%d %s (offered: %s%s)%s",
+	    h->status, status_reason(h->status), offer.names, wrong,
+	    offer_hint(&offer));
 	return -1;
 }
 
@@ -6819,9 +6828,12 @@ lane_input(struct lane *l)
 
 /* Its connection broke. */
 static void
-lane_broken(struct lane *l, const char *why)
+lane_broken(struct lane *l, int error, const char *why)
 {
-	if (l->busy)
+	/* A command that fails will do so again, unless it has worked. */
+	if (error == ECHILD && !l->p->open && l->purport == TO_OPEN)
+		poller_fail(l->p, l->p->hop->who, 502, 0, "%s", why);
+	else if (l->busy)
 		lane_fail(l, why);
 	else
 		lane_drop(l);
@@ -6853,7 +6865,6 @@ lane_refused(struct tunnel *c)
 	lane_drop(l);
 	if (!p->posted && p->t != NULL && !broke) {
 		p->t->opening->fault.received = f.received;
-		p->t->opening->fault.hint = f.hint;
 		tunnel_refuse(p->t, f.status, f.error, f.who, "%s", f.what);
 	} else
 		lane_fail(l, f.what);
@@ -7283,11 +7294,8 @@ exit_refused(struct tunnel *t)
 	int rejected = f->received >= 400 && f->received <= 499;
 
 	snprintf(what, sizeof(what), "%s", f->what);
-	if (strcmp(what, exits.said) != 0) {
+	if (strcmp(what, exits.said) != 0)
 		say(f->who, "%s", what);
-		if (f->hint != NULL)
-			say(f->who, "%s", f->hint);
-	}
 	memcpy(exits.said, what, sizeof(what));
 	t->state = HEAD;		/* no line in the log */
 	exits.asking--;

@@ -2599,15 +2599,11 @@ keeper_read(int fd, struct kept **list, int *n)
 static void
 keeper_run(int fd)
 {
-	static const int deaf[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
 	struct kept *list = NULL;
 	struct timeval tv;
 	int i, n = 0, ends, alone = 0;
 	fd_set set;
 
-	(void)setpgid(0, 0);
-	for (i = 0; i < (int)(sizeof(deaf) / sizeof(deaf[0])); i++)
-		signal_set(deaf[i], SIG_IGN);
 	for (i = 0; i < FD_SETSIZE; i++)
 		if (i != fd)
 			close(i);
@@ -2630,18 +2626,28 @@ keeper_run(int fd)
 static int
 keeper_start(void)
 {
-	int p[2];
-	pid_t pid;
+	sigset_t all, old;
+	int p[2], error;
+	pid_t pid = -1;
 
 	if (keeper != -1)
 		return 0;
 	if (pipe(p) == -1)
 		return -1;
+	/* It is deaf from the beginning on, also to a terminal's signals. */
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &old);
 	if (p[0] >= FD_SETSIZE)
-		pid = -1, errno = EMFILE;
-	else if ((pid = child_fork(&keeper_pid)) == 0)
+		errno = EMFILE;
+	else if ((pid = fork()) == 0) {
+		(void)setpgid(0, 0);
 		keeper_run(p[0]);
+	} else if (pid > 0)
+		keeper_pid = pid;
+	error = errno;
+	sigprocmask(SIG_SETMASK, &old, NULL);
 	close(p[0]);
+	errno = error;
 	if (pid == -1) {
 		close(p[1]);
 		return -1;
@@ -2666,15 +2672,31 @@ keeper_tell(const struct command *c, int ends)
 void
 commands_end(void)
 {
+	static const int step = 5;
 	struct command *c;
+	struct timeval tv;
+	int ms, left = 1;
 
 	if (keeper_pid <= 0)
 		return;
 	close(keeper);
 	keeper = -1;
-	for (c = commands; c != NULL; c = c->next)
-		while (waitpid(-c->pid, NULL, 0) > 0)
-			;
+	/* Should the keeper be gone, it is up to us. */
+	for (ms = 0; left; ms += step) {
+		for (left = 0, c = commands; c != NULL; c = c->next) {
+			if (ms == 0)
+				(void)kill(-c->pid, SIGTERM);
+			else if (ms > KILL_MS)
+				(void)kill(-c->pid, SIGKILL);
+			while (waitpid(-c->pid, NULL, WNOHANG) > 0)
+				;
+			left |= waitpid(-c->pid, NULL, WNOHANG) == 0;
+		}
+		tv.tv_sec = 0;
+		tv.tv_usec = step * 1000;
+		if (left)
+			(void)select(0, NULL, NULL, NULL, &tv);
+	}
 	(void)waitpid(keeper_pid, NULL, 0);
 	keeper_pid = -1;
 }
@@ -4255,7 +4277,7 @@ static const int tty_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP };
 static ssize_t
 tty_byte(int fd, char *c)
 {
-	sigset_t set, old;
+	sigset_t set, old, asleep;
 	fd_set in;
 	size_t i;
 	int r = -1;
@@ -4264,12 +4286,15 @@ tty_byte(int fd, char *c)
 	for (i = 0; i < TTY_SIGNALS; i++)
 		sigaddset(&set, tty_signals[i]);
 	sigprocmask(SIG_BLOCK, &set, &old);
+	asleep = old;			/* the loop may have them blocked */
+	for (i = 0; i < TTY_SIGNALS; i++)
+		sigdelset(&asleep, tty_signals[i]);
 	if (tty_signal != 0)
 		errno = EINTR;
 	else {
 		FD_ZERO(&in);
 		set_add(fd, &in);
-		r = pselect(fd + 1, &in, NULL, NULL, NULL, &old);
+		r = pselect(fd + 1, &in, NULL, NULL, NULL, &asleep);
 	}
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	return r == -1 ? -1 : read(fd, c, 1);

@@ -1093,9 +1093,8 @@ test_auth_unspoken(void **state)
 			kit_eof(fd);
 			kit_err_wait(p, "as the hop\n");
 			kit_err_has(p, kit_str("httptun: %s: 407 Proxy "
-			    "Authentication Required (offered: %s)\n"
-			    "httptun: %s: try cntlm or px, ", px.hp,
-			    offers[i][1], px.hp));
+			    "Authentication Required (offered: %s); try "
+			    "cntlm or px, ", px.hp, offers[i][1]));
 			if (local)
 				continue;
 			kit_exits(p, 1);
