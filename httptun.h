@@ -96,7 +96,6 @@
 #define CHUNK		65536	/* bytes read at once */
 #define BULK		262144	/* where they go on as they are */
 #define BUSY_MIN	32768	/* of them, that a busy flow brings */
-#define UNSENT_LOW	262144	/* that TCP keeps unsent of such a flow */
 #define DUCTS_MAX	64	/* pipes that a process moves them through */
 #define DUCT_MS		1000	/* until the empty ones are closed */
 #define REFUSAL_MAX	65536	/* of a refusal's body read to ask again */
@@ -630,7 +629,6 @@ struct end {
 			 pending:1,	/* its command's status is due */
 			 closed:1,
 			 busy:1,	/* what comes comes in large chunks */
-			 tuned:1,	/* TCP knows that what goes does */
 			 ipipe:1, opipe:1, /* what stdin and stdout are */
 			 ofile:1, osocket:1;
 	unsigned	 peeked;	/* bytes of in that were only looked at */

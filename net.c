@@ -1226,24 +1226,6 @@ duct_drain(struct end *e)
 }
 
 /*
- * What is on its way should not outgrow the processor's cache, since it will
- * be copied yet by who sends and who receives: TCP may have in flight what
- * the way takes, but keep little behind that.
- */
-static void
-duct_tune(struct end *e)
-{
-#ifdef TCP_NOTSENT_LOWAT
-	static const int low = UNSENT_LOW;
-
-	if (!e->tuned)
-		(void)setsockopt(e->wfd, IPPROTO_TCP, TCP_NOTSENT_LOWAT,
-		    &low, sizeof(low));
-#endif
-	e->tuned = 1;
-}
-
-/*
  * Brings a chunk of what comes from the end to its peer's; as read(2), and
  * EINVAL where that does not go.
  */
@@ -1265,7 +1247,6 @@ duct_fill(struct end *e)
 	}
 	d->held = (size_t)n;
 	e->peer->duct = d;
-	duct_tune(e->peer);
 	return n;
 }
 
