@@ -1514,7 +1514,7 @@ hop_another(struct opening *o, const struct hop *h)
 		first = first->next;
 	for (x = first; x != NULL; x = x->other)
 		n++;
-	if (*tried + 1 >= n)
+	if (n < 2 || *tried + 1 >= n)
 		return 0;
 	*pick = (unsigned char)((*pick + 1) % n);
 	++*tried;

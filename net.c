@@ -63,7 +63,7 @@
 #endif
 
 /* What a process holds at most: tunnels below FD_SETSIZE, ducts above. */
-#define FDS_WANTED	((rlim_t)FD_SETSIZE + 2 * DUCTS_MAX)
+#define FDS_WANTED	(FD_SETSIZE + 2 * (rlim_t)DUCTS_MAX)
 
 struct reach reach;
 
@@ -1378,7 +1378,7 @@ end_break(struct end *e, int error)
 static void
 end_lose(struct end *e, int error)
 {
-	if (ws_done(e)) {
+	if (e->ws != NULL && ws_done(e)) {
 		e->ws->gone = 1;
 		buf_free(&e->out);
 		return;
@@ -2653,10 +2653,11 @@ keeper_tell(const struct command *c, int ends)
 void
 commands_end(void)
 {
-	static const int step = 5;
+	static const long step = 5;
 	struct command *c;
 	struct timeval tv;
-	int ms, left = 1;
+	long ms;
+	int left = 1;
 
 	if (keeper_pid <= 0)
 		return;
