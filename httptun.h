@@ -97,7 +97,7 @@
 #define BULK		262144	/* where they go on as they are */
 #define BUSY_MIN	32768	/* of them, that a busy flow brings */
 #define DUCTS_MAX	64	/* pipes that a process moves them through */
-#define DUCT_MS		1000	/* until the empty ones are closed */
+#define DUCT_MS		100	/* until the empty ones are closed */
 #define REFUSAL_MAX	65536	/* of a refusal's body read to ask again */
 #define OPEN_SECS	30	/* -w */
 #define LINGER_SECS	2	/* for a refused client's, or a Close's, end */

@@ -476,6 +476,30 @@ test_quoting(void **state)
 	}
 }
 
+/* Which signals are blocked and ignored here, as `look' below shows them: who
+ * runs the tests may ignore some (GNU make does). */
+static const char *
+own_signals(void)
+{
+	FILE *f = fopen("/proc/self/status", "r");
+	char line[256], *from, *to;
+	const char *all = "";
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f) != NULL) {
+		if (strncmp(line, "SigBlk", 6) != 0 &&
+		    strncmp(line, "SigIgn", 6) != 0)
+			continue;
+		for (from = to = line; *from != '\0'; from++)
+			if (strchr("0\n\t", *from) == NULL)
+				*to++ = *from;
+		*to = '\0';
+		all = kit_str("%s%s", all, line);
+	}
+	fclose(f);
+	return all;
+}
+
 /* Nothing of ours but the three descriptors; signals and the environment are
  * as the program itself got them, less its secret. */
 static void
@@ -488,17 +512,18 @@ test_inherits(void **state)
 	    "env | grep -Ec 's3cret|HTTPTUN_AUTH'; echo $KEPT; "
 	    "read -r a b c d pgid rest </proc/$$/stat; "
 	    "[ $pgid = $$ ] && echo leads; exec cat";
-	static const char seen[] = "0 1 2 3 SigBlk:SigIgn:0\nkept\nleads\n";
 	struct kit_opt opt = { .env = env };
+	const char *seen;
 	struct kit_proc *p;
-	char buf[sizeof(seen)];
+	char buf[128];
 	unsigned port;
 	int fd[3], i;
 
 	(void)state;
+	seen = kit_str("0 1 2 3 %s0\nkept\nleads\n", own_signals());
 	p = kit_httptun(&opt, "-x", look, HOST, PORT, NONE);
-	kit_recv(p->out, buf, sizeof(buf) - 1);
-	buf[sizeof(buf) - 1] = '\0';
+	kit_recv(p->out, buf, strlen(seen));
+	buf[strlen(seen)] = '\0';
 	is(buf, seen);
 	ends(p);
 

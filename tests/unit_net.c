@@ -4078,6 +4078,7 @@ test_ws_send_error_ping(void **state)
 	clock_at(1020);
 	told(&near, 0, 0, 1);
 	assert_int_equal(near.e.error, ECONNRESET);
+	timer_stop(&halves);
 	assert_int_equal(timers.next == &timers, 1);
 	sides_close();
 }

@@ -1717,7 +1717,7 @@ plain_client_closes(void **state)
 static void
 plain_client_closes_unread(void **state)
 {
-	struct kit_stream t = { 0, KIT_OUT, 64 * MB, 7, 0, 0 };
+	struct kit_stream t = { 0, KIT_OUT, 128 * MB, 7, 0, 0 };
 	struct pair p;
 
 	(void)state;
@@ -2043,7 +2043,7 @@ empty_ping(void **state)
 static void
 pings_unread(void **state)
 {
-	struct kit_stream t = { 0, KIT_OUT, 64 * MB, 7, 1, 0 };
+	struct kit_stream t = { 0, KIT_OUT, 128 * MB, 7, 1, 0 };
 	struct stream *in;
 	struct pair p;
 	int i;
@@ -2204,7 +2204,7 @@ stalled_target(void **state)
 	(void)state;
 	serve(LOCAL);
 	p = tunnel(ASKS);
-	out = stream(&p.c, -1, KIT_OUT, 64 * MB, 1);
+	out = stream(&p.c, -1, KIT_OUT, 128 * MB, 1);
 	out->cut = 20 * MB;
 	stuff(out, 100);
 	rests();
@@ -2212,7 +2212,7 @@ stalled_target(void **state)
 	ws_expect(&p.c, "meanwhile");
 	rests();
 	kit_proxy_below(&px, PEAK);
-	pump(out, stream(NULL, p.t, KIT_IN, 64 * MB, 1), NULL);
+	pump(out, stream(NULL, p.t, KIT_IN, 128 * MB, 1), NULL);
 	kit_half_close(p.t);
 	ws_expect_end(&p.c);
 	ws_bye(&p.c);
@@ -2229,14 +2229,14 @@ stalled_client(void **state)
 	(void)state;
 	serve(LOCAL);
 	p = tunnel(ASKS);
-	out = stream(NULL, p.t, KIT_OUT, 64 * MB, 1);
+	out = stream(NULL, p.t, KIT_OUT, 128 * MB, 1);
 	stuff(out, 100);
 	rests();
 	kit_ws_puts(&p.c, "meanwhile");
 	kit_expect(p.t, "meanwhile");
 	rests();
 	kit_proxy_below(&px, PEAK);
-	pump(out, stream(&p.c, -1, KIT_IN, 64 * MB, 1), NULL);
+	pump(out, stream(&p.c, -1, KIT_IN, 128 * MB, 1), NULL);
 	kit_ws_end(&p.c);
 	kit_eof(p.t);
 	ws_bye(&p.c);
@@ -2287,7 +2287,7 @@ breaking_while_busy(void **state)
 static void
 fault_of_a_stalled_client(void **state)
 {
-	struct kit_stream t = { 0, KIT_OUT, 64 * MB, 7, 0, 0 };
+	struct kit_stream t = { 0, KIT_OUT, 128 * MB, 7, 0, 0 };
 	struct stream *in;
 	struct pollfd pfd = { .events = POLLIN };
 	struct pair p;
