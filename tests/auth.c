@@ -1381,51 +1381,29 @@ secret_is_wiped(void **state)
 }
 
 
-/* Each row of a table is a test with its own name. */
-
-static struct CMUnitTest tests[96];
-static size_t ntests;
-
-static void
-add(const char *name, CMUnitTestFunction function, const void *row)
-{
-	struct CMUnitTest t = { name, function, kit_setup, kit_teardown,
-	    (void *)(uintptr_t)row };
-
-	if (ntests == KIT_COUNT(tests))
-		abort();
-	memcpy(&tests[ntests++], &t, sizeof(t));
-}
-
-#define ADD(table, function) do {					\
-	size_t i_;							\
-	for (i_ = 0; i_ < KIT_COUNT(table); i_++)			\
-		add((table)[i_].name, function, &(table)[i_]);		\
-} while (0)
-
 int
 main(void)
 {
-	add("nonce_counts", nonce_counts, NULL);
-	add("wrong_digests", wrong_digests, NULL);
-	add("right_digests", right_digests, NULL);
-	add("foreign_nonce", foreign_nonce, NULL);
-	add("nonce_workers", nonce_workers, NULL);
-	add("nonce_nobody", nonce_nobody, NULL);
-	add("offers", offers, NULL);
-	add("one_scheme", one_scheme, NULL);
-	add("inetd", inetd, NULL);
-	add("www", www, NULL);
-	add("http_uri", http_uri, NULL);
-	add("reloaded", reloaded, NULL);
-	add("answers", answers, NULL);
-	add("answers_again", answers_again, NULL);
-	ADD(clients, test_client);
-	ADD(servers, test_server);
-	add("proxies_as_clients", proxies_as_clients, NULL);
-	add("chain", chain, NULL);
-	add("no_secret_shows", no_secret_shows, NULL);
-	add("no_secret_in_errors", no_secret_in_errors, NULL);
-	add("secret_is_wiped", secret_is_wiped, NULL);
-	return _cmocka_run_group_tests("auth", tests, ntests, NULL, NULL);
+	kit_add("nonce_counts", nonce_counts, NULL);
+	kit_add("wrong_digests", wrong_digests, NULL);
+	kit_add("right_digests", right_digests, NULL);
+	kit_add("foreign_nonce", foreign_nonce, NULL);
+	kit_add("nonce_workers", nonce_workers, NULL);
+	kit_add("nonce_nobody", nonce_nobody, NULL);
+	kit_add("offers", offers, NULL);
+	kit_add("one_scheme", one_scheme, NULL);
+	kit_add("inetd", inetd, NULL);
+	kit_add("www", www, NULL);
+	kit_add("http_uri", http_uri, NULL);
+	kit_add("reloaded", reloaded, NULL);
+	kit_add("answers", answers, NULL);
+	kit_add("answers_again", answers_again, NULL);
+	KIT_ADD(clients, test_client);
+	KIT_ADD(servers, test_server);
+	kit_add("proxies_as_clients", proxies_as_clients, NULL);
+	kit_add("chain", chain, NULL);
+	kit_add("no_secret_shows", no_secret_shows, NULL);
+	kit_add("no_secret_in_errors", no_secret_in_errors, NULL);
+	kit_add("secret_is_wiped", secret_is_wiped, NULL);
+	return kit_run("auth");
 }

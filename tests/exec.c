@@ -78,31 +78,17 @@ target(void)
 	tl = kit_listen(AF_INET, &tport);
 }
 
-static const char *
-target_port(void)
-{
-	return kit_str("%u", tport);
-}
-
 /* stdin/stdout to the target by this command and further hops (NULL) */
 static struct kit_proc *
 bridge(const char *command, ...)
 {
-	const char *argv[16], *hop = kit_str("exec:%s", command);
-	size_t n = 0;
+	struct kit_proc *p;
 	va_list ap;
 
-	argv[n++] = kit_binary();
 	va_start(ap, command);
-	for (; hop != NULL; hop = va_arg(ap, const char *)) {
-		argv[n++] = "-x";
-		argv[n++] = hop;
-	}
+	p = kit_bridge(NULL, NULL, tport, kit_str("exec:%s", command), ap);
 	va_end(ap);
-	argv[n++] = "127.0.0.1";
-	argv[n++] = target_port();
-	argv[n] = NULL;
-	return kit_startv(NULL, argv);
+	return p;
 }
 
 /* stdin/stdout to a name by this command alone */
@@ -1027,29 +1013,15 @@ test_listen(void **state)
 static void
 test_listen_signals(void **state)
 {
-	static const int sigs[] = { SIGTERM, SIGKILL };
-	struct kit_proxy px[KIT_COUNT(sigs)];
-	pid_t pids[64];
-	size_t i;
-	int n = 0, had;
+	struct kit_proxy px[2];
+	int i;
 
 	(void)state;
 	target();
-	for (i = 0; i < KIT_COUNT(sigs); i++) {
+	for (i = 0; i < 2; i++)
 		kit_proxy(&px[i], "-x", kit_str("exec:%s", self()),
 		    "127.0.0.1", "0", NONE);
-		kit_carries(kit_tunnel(&px[i], tl, tport));
-		kit_carries(kit_tunnel(&px[i], tl, tport));
-		had = kit_family(px[i].proc->pid, pids + n, 32);
-		assert_in_range(had, px[i].npids + 1, 32);
-		n += had;
-	}
-	for (i = 0; i < KIT_COUNT(sigs); i++)
-		kit_signal(px[i].proc->pid, sigs[i]);
-	for (i = 0; i < KIT_COUNT(sigs); i++)
-		kit_exits(px[i].proc, -sigs[i]);
-	while (n-- > 0)
-		kit_gone(pids[n]);
+	kit_families_end(px, tl, tport);
 }
 
 /* An argument is the pattern of the tests to run. */

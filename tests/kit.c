@@ -2546,6 +2546,50 @@ kit_reset_passes(struct kit_pair (*tunnel)(void), int client)
 }
 
 
+void
+kit_families_end(struct kit_proxy *px, int tl, unsigned tport)
+{
+	static const int sigs[] = { SIGTERM, SIGKILL };
+	pid_t pids[64];
+	size_t i;
+	int n = 0, had;
+
+	for (i = 0; i < KIT_COUNT(sigs); i++) {
+		kit_carries(kit_tunnel(&px[i], tl, tport));
+		kit_carries(kit_tunnel(&px[i], tl, tport));
+		had = kit_family(px[i].proc->pid, pids + n, 32);
+		assert_in_range(had, px[i].npids + 1, 32);
+		n += had;
+	}
+	for (i = 0; i < KIT_COUNT(sigs); i++)
+		kit_signal(px[i].proc->pid, sigs[i]);
+	for (i = 0; i < KIT_COUNT(sigs); i++)
+		kit_exits(px[i].proc, -sigs[i]);
+	while (n-- > 0)
+		kit_gone(pids[n]);
+}
+
+struct kit_proc *
+kit_bridge(const struct kit_opt *opt, const char *option, unsigned port,
+    const char *hop, va_list ap)
+{
+	const char *argv[16];
+	size_t n = 0;
+
+	argv[n++] = kit_binary();
+	if (option != NULL)
+		argv[n++] = option;
+	for (; hop != NULL; hop = va_arg(ap, const char *)) {
+		assert_true(n + 5 < KIT_COUNT(argv));
+		argv[n++] = "-x";
+		argv[n++] = hop;
+	}
+	argv[n++] = "127.0.0.1";
+	argv[n++] = kit_str("%u", port);
+	argv[n] = NULL;
+	return kit_startv(opt, argv);
+}
+
 /* A client's tunnel. */
 
 void
@@ -2888,4 +2932,27 @@ kit_ssh_runs(const char *proxy, unsigned port)
 	kit_eof(p->out);
 	kit_exits(p, 7);
 	kit_err_is(p, "said\n");
+}
+
+
+/* Tests from tables. */
+
+static struct CMUnitTest tests[96];
+static size_t ntests;
+
+void
+kit_add(const char *name, CMUnitTestFunction function, const void *row)
+{
+	struct CMUnitTest t = { name, function, kit_setup, kit_teardown,
+	    (void *)(uintptr_t)row };
+
+	if (ntests == KIT_COUNT(tests))
+		abort();
+	memcpy(&tests[ntests++], &t, sizeof(t));
+}
+
+int
+kit_run(const char *name)
+{
+	return _cmocka_run_group_tests(name, tests, ntests, NULL, NULL);
 }

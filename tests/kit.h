@@ -43,6 +43,16 @@
 			    kit_teardown)
 #define KIT_COUNT(a)	(sizeof(a) / sizeof((a)[0]))
 
+/* The same where each row of a table is a test with its own name. */
+void	 kit_add(const char *, CMUnitTestFunction, const void *);
+#define KIT_ADD(table, function) do {					\
+	size_t i_;							\
+	for (i_ = 0; i_ < KIT_COUNT(table); i_++)			\
+		kit_add((table)[i_].name, function, &(table)[i_]);	\
+} while (0)
+/* all that were added, in this order: what main() returns */
+int	 kit_run(const char *);
+
 int	 kit_setup(void **);
 int	 kit_teardown(void **);
 
@@ -480,6 +490,13 @@ void	 kit_half_closed(int, int, uint64_t);
 
 /* in each state of a tunnel, which this opens, the one's reset is the other's:
  * the client's, or the target's */
+/* two proxies, whose tunnels are commands: SIGTERM ends all of the first one's
+ * processes and theirs, SIGKILL those of the second */
+void	 kit_families_end(struct kit_proxy *, int, unsigned);
+/* stdin/stdout, with this option (or NULL), through these hops (NULL) to that
+ * port */
+struct kit_proc *kit_bridge(const struct kit_opt *, const char *, unsigned,
+	    const char *, va_list);
 void	 kit_reset_passes(struct kit_pair (*)(void), int);
 
 

@@ -76,21 +76,13 @@ target_port(void)
 static struct kit_proc *
 bridge(const char *hop, ...)
 {
-	const char *argv[16];
-	size_t n = 0;
+	struct kit_proc *p;
 	va_list ap;
 
-	argv[n++] = kit_binary();
 	va_start(ap, hop);
-	for (; hop != NULL; hop = va_arg(ap, const char *)) {
-		argv[n++] = "-x";
-		argv[n++] = hop;
-	}
+	p = kit_bridge(NULL, NULL, tport, hop, ap);
 	va_end(ap);
-	argv[n++] = "127.0.0.1";
-	argv[n++] = target_port();
-	argv[n] = NULL;
-	return kit_startv(NULL, argv);
+	return p;
 }
 
 /* The client's end of file comes first, and the answer still arrives. */

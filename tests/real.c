@@ -676,38 +676,16 @@ static const struct ssh to_port[] = {
 };
 
 
-/* Each row of a table is a test with its own name. */
-
-static struct CMUnitTest tests[96];
-static size_t ntests;
-
-static void
-add(const char *name, CMUnitTestFunction function, const void *row)
-{
-	struct CMUnitTest t = { name, function, kit_setup, kit_teardown,
-	    (void *)(uintptr_t)row };
-
-	if (ntests == KIT_COUNT(tests))
-		abort();
-	memcpy(&tests[ntests++], &t, sizeof(t));
-}
-
-#define ADD(table, function) do {					\
-	size_t i_;							\
-	for (i_ = 0; i_ < KIT_COUNT(table); i_++)			\
-		add((table)[i_].name, function, &(table)[i_]);		\
-} while (0)
-
 int
 main(void)
 {
-	ADD(throughs, test_through);
-	ADD(refusals, test_refusal);
-	ADD(chains, test_chain);
-	ADD(clients, test_client);
-	add("under nc, refused", test_client_refused, NULL);
-	ADD(curls, test_curl);
-	ADD(sshs, test_ssh);
-	ADD(to_port, test_ssh_to_port);
-	return _cmocka_run_group_tests("real", tests, ntests, NULL, NULL);
+	KIT_ADD(throughs, test_through);
+	KIT_ADD(refusals, test_refusal);
+	KIT_ADD(chains, test_chain);
+	KIT_ADD(clients, test_client);
+	kit_add("under nc, refused", test_client_refused, NULL);
+	KIT_ADD(curls, test_curl);
+	KIT_ADD(sshs, test_ssh);
+	KIT_ADD(to_port, test_ssh_to_port);
+	return kit_run("real");
 }

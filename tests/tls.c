@@ -116,22 +116,13 @@ at(const char *scheme, unsigned port)
 static struct kit_proc *
 bridge(const char *hop, ...)
 {
-	const char *argv[16];
-	size_t n = 0;
+	struct kit_proc *p;
 	va_list ap;
 
-	argv[n++] = kit_binary();
-	argv[n++] = "-4";		/* ::1 may have our port's number */
 	va_start(ap, hop);
-	for (; hop != NULL; hop = va_arg(ap, const char *)) {
-		argv[n++] = "-x";
-		argv[n++] = hop;
-	}
+	p = kit_bridge(&opt, "-4", tport, hop, ap);
 	va_end(ap);
-	argv[n++] = "127.0.0.1";
-	argv[n++] = kit_str("%u", tport);
-	argv[n] = NULL;
-	return kit_startv(&opt, argv);
+	return p;
 }
 
 /* a local port to the target through this hop */
@@ -1191,28 +1182,14 @@ test_server_killed(void **state)
 static void
 test_relay_killed(void **state)
 {
-	static const int sigs[] = { SIGTERM, SIGKILL };
-	struct kit_proxy r[KIT_COUNT(sigs)];
-	pid_t pids[64];
-	size_t i;
-	int n = 0, had;
+	struct kit_proxy r[2];
+	int i;
 
 	(void)state;
 	gateway("DNS:localhost", "");
-	for (i = 0; i < KIT_COUNT(sigs); i++) {
+	for (i = 0; i < 2; i++)
 		relay(&r[i], at("https", front));
-		kit_carries(kit_tunnel(&r[i], tl, tport));
-		kit_carries(kit_tunnel(&r[i], tl, tport));
-		had = kit_family(r[i].proc->pid, pids + n, 32);
-		assert_in_range(had, r[i].npids + 1, 32);
-		n += had;
-	}
-	for (i = 0; i < KIT_COUNT(sigs); i++)
-		kit_signal(r[i].proc->pid, sigs[i]);
-	for (i = 0; i < KIT_COUNT(sigs); i++)
-		kit_exits(r[i].proc, -sigs[i]);
-	while (n-- > 0)
-		kit_gone(pids[n]);
+	kit_families_end(r, tl, tport);
 	no_socket_left();
 	kit_proxy_settles(&px);
 }
