@@ -7616,8 +7616,9 @@ static const char usage_text[] =
 "  -v           a line for each tunnel on stderr; -vv heads too\n"
 "  -w secs      time that opening a tunnel may take (default 30)\n"
 "  -X carrier   of hops without a scheme: connect (default), ws, poll\n"
-"  -x hop       [user[:password]@]host[:port], http://, ws:// or poll://\n"
-"               URL, or direct; repeatable, passed in order\n"
+"  -x hop       [user[:password]@]host[:port], or that behind http://, ws://\n"
+"               or poll://, over TLS https://, wss:// or polls://; exec:command;\n"
+"               direct; with commas: alternatives; repeatable, passed in order\n"
 "  -z           open the tunnel, close it, report by exit status\n";
 
 static void

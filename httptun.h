@@ -21,10 +21,11 @@
  *      |        of a tunnel (near end, far end, the hops between), log
  *      |            ^
  *      v            |  the ways up: struct steps (an end has input, ended,
- *   net.c           |  broke), struct dialer (connected), struct crew
+ *   net.c           |  broke), struct dialer (connected), struct commander
+ *      |            |  (TLS), struct crew
  *      |        descriptors, time and processes: the select loop, deadlines,
- *      |        signals, ends and the flows between two of them, look-ups,
- *      |        connecting, listening, workers
+ *      |        signals, ends and the flows between two of them, commands,
+ *      |        look-ups, connecting, listening, workers
  *      v
  *   http.c      bytes and meaning: heads, replies, bodies, authorities, URLs,
  *               credentials, Base64, hashes, WebSocket frames, the poll
@@ -54,20 +55,29 @@
  * An http:// request (struct exchange) is a tunnel whose flows are messages:
  * a codec of http.c's on each end takes their framing off and puts it on.
  * How an end's bytes travel is its carrier, a table of functions: TCP, stdin
- * and stdout, a WebSocket (net.c), or no descriptor at all (httptun.c): a
- * session whose requests come and go.  There,
+ * and stdout, a command's, a WebSocket (net.c), or no descriptor at all
+ * (httptun.c): a session whose requests come and go.  There,
  *
  *   serving:  client --- requests (struct errand) --- session --- far end
  *   asking:   near end --- poller --- two lanes of requests --- server
  *
  * and each connection of a lane is a tunnel of its own (by_lane), as is what
- * stands between a WebSocket and another one on it (by_sleeve).
+ * stands between a WebSocket and another one on it (by_sleeve).  TLS is such a
+ * one, too, and a command between both: its cleartext is the far end, its
+ * ciphertext the near end of the tunnel below,
+ *
+ *   near end --- far end, a command's pipes
+ *                openssl s_client
+ *                its socket, near end --- far end, to the hop   (by_sleeve)
  *
  * In listen mode the first process keeps workers, which hold the tunnels, and
  * a look-up helper; with it all of them end:
  *
  *   first --+-- worker, worker ...   (share the listening sockets)
  *           +-- helper -- a process for each look-up
+ *
+ * and who runs commands has a keeper beside them, which ends those that are
+ * left when he is gone.
  *
  * What workers share is worker 0's: the links that exits have parked, and who
  * has which session's id.  They send notes to each other, by the first.
