@@ -6384,12 +6384,14 @@ lane_send(struct lane *l)
 	struct poller *p = l->p;
 	struct buf head = { NULL, 0, 0, 0 }, body = { NULL, 0, 0, 0 };
 	struct tunnel *c = l->c;
+	size_t secret;
 	int bad;
 
 	bad = lane_body(l, &body) | lane_head(l, &head, body.len) |
 	    lane_credentials(l, &head) | buf_fmt(&head, "\r\n");
 	if (!bad)
 		say_head(p->hop->who, '>', head.p + head.off, head.len);
+	secret = head.len;
 	if (body.len > 0)
 		bad |= buf_put(&head, body.p + body.off, body.len);
 	if (bad) {
@@ -6407,7 +6409,7 @@ lane_send(struct lane *l)
 	l->asked = loop_now();
 	timer_set(&l->timer, POLL_ANSWER_MS, lane_late, l);
 	end_send(&c->far, head.p + head.off, head.len);
-	secret_wipe(head.p, head.cap);
+	secret_wipe(head.p, secret);
 	buf_free(&head);
 	buf_free(&body);
 }
