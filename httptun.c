@@ -1402,7 +1402,23 @@ tunnel_free(void *arg)
 	free(t);
 }
 
-/* Leaves the far end and all that was for opening it. */
+/* Whatever is under way is not waited for any more. */
+static void
+opening_quit(struct opening *o)
+{
+	timer_stop(&o->soon);
+	if (o->dial != NULL)
+		dial_cancel(o->dial);
+	o->dial = NULL;
+	if (o->command != NULL)
+		command_end(o->command);
+	o->command = NULL;
+	if (o->want != 0)
+		(void)crew_tell(CREW_UNWANT, 0, o->want, -1);
+	o->want = 0;
+}
+
+/* All that was for opening it is done with. */
 static void
 opening_drop(struct tunnel *t)
 {
@@ -1411,13 +1427,7 @@ opening_drop(struct tunnel *t)
 	t->opening = NULL;
 	if (o == NULL)
 		return;
-	timer_stop(&o->soon);
-	if (o->dial != NULL)
-		dial_cancel(o->dial);
-	if (o->command != NULL)
-		command_end(o->command);
-	if (o->want != 0)
-		(void)crew_tell(CREW_UNWANT, 0, o->want, -1);
+	opening_quit(o);
 	free(o);
 }
 
@@ -1568,18 +1578,7 @@ opening_learn(const struct opening *o)
 static void
 opening_stop(struct tunnel *t)
 {
-	struct opening *o = t->opening;
-
-	if (o->dial != NULL)
-		dial_cancel(o->dial);
-	o->dial = NULL;
-	if (o->command != NULL)
-		command_end(o->command);
-	o->command = NULL;
-	if (o->want != 0)
-		(void)crew_tell(CREW_UNWANT, 0, o->want, -1);
-	o->want = 0;
-	timer_stop(&o->soon);
+	opening_quit(t->opening);
 	poller_leave(t);
 	sleeve_drop(&t->sleeve, 1);
 	end_close(&t->far);
