@@ -82,7 +82,7 @@ struct hop {
 	unsigned char	 tls;		/* it is asked over TLS */
 	enum carriage	 carriage;
 	char		*arg;		/* as it was written, until parsed */
-	char		*path;		/* of its URL, with a query; a command */
+	char		*path;		/* of its URL; or the command */
 	char		*user, *pass;	/* NULL: none, not known (yet) */
 	int		 lent;		/* they are not its own */
 	char		*digest;	/* its challenge, NULL: none (yet) */
@@ -3503,9 +3503,9 @@ line_read(struct forward *f, const struct span *field, int n)
 	for (i = 0; i < f->naddrs; i++)
 		if (!addr_loopback(&f->addrs[i]) && !rules_open(f->rules !=
 		    NULL ? f->rules : opt.clients)) {
-			snprintf(source.wrong, sizeof(source.wrong), "%s is open "
-			    "to other machines: say for whom, with -c",
-			    addr_text(text, &f->addrs[i]));
+			snprintf(source.wrong, sizeof(source.wrong),
+			    "%s is open to other machines: say for whom, "
+			    "with -c", addr_text(text, &f->addrs[i]));
 			return source.wrong;
 		}
 	return NULL;
@@ -3532,9 +3532,9 @@ line_twice(const struct forward *f, const struct forward *g)
 			if (!addrs_clash(&f->addrs[i], &g->addrs[k]))
 				continue;
 			addr_text_port(text, &f->addrs[i]);
-			snprintf(source.wrong, sizeof(source.wrong), g->line != 0 ?
-			    "%s is line %d's already" : "%s is -L's already",
-			    text, g->line);
+			snprintf(source.wrong, sizeof(source.wrong),
+			    g->line != 0 ? "%s is line %d's already" :
+			    "%s is -L's already", text, g->line);
 			return source.wrong;
 		}
 	return NULL;
@@ -3569,7 +3569,8 @@ lines_read(struct forward **list, struct span text)
 
 	for (f = opt.forwards; f != NULL; f = f->next)
 		ports += f->line == 0 ? f->naddrs : 0;
-	for (source.line = 1; (n = line_fields(&text, field, LINE_FIELDS)) != -1;
+	for (source.line = 1;
+	    (n = line_fields(&text, field, LINE_FIELDS)) != -1;
 	    source.line++) {
 		if (n == 0)
 			continue;
@@ -3613,8 +3614,8 @@ static int
 both_chose(const struct forward *f, const struct forward *g, int same)
 {
 	return f->port == 0 && g->port == 0 && f->listeners == NULL &&
-	    g->listeners != NULL && (f->addr == NULL ? g->addr == NULL : g->addr != NULL &&
-	    strcmp(f->addr, g->addr) == 0) && (!same ||
+	    g->listeners != NULL && (f->addr == NULL ? g->addr == NULL :
+	    g->addr != NULL && strcmp(f->addr, g->addr) == 0) && (!same ||
 	    (strcmp(f->host, g->host) == 0 && f->hostport == g->hostport));
 }
 
@@ -3636,7 +3637,8 @@ forward_adopt(struct forward *f, struct forward *old, int same)
 				f->failed |= 1U << i;
 		from = port_find(old, &f->addrs[i]);
 		to = port_find(f, &f->addrs[i]);
-		if (*from == NULL || *to != NULL || addr_port(&f->addrs[i]) == 0)
+		if (*from == NULL || *to != NULL ||
+		    addr_port(&f->addrs[i]) == 0)
 			continue;
 		*to = *from;
 		*from = (*from)->next;
@@ -6459,7 +6461,8 @@ lane_fail(struct lane *l, const char *why)
 		return;
 	}
 	if (p->open && loop_now() - p->heard >= (int64_t)SESSION_SECS * 1000) {
-		poller_fail(p, p->hop->who, 504, 0, "%s for %d s", why, SESSION_SECS);
+		poller_fail(p, p->hop->who, 504, 0, "%s for %d s", why,
+		    SESSION_SECS);
 		return;
 	}
 	/* A kept connection may have been closed meanwhile. */
@@ -6510,7 +6513,8 @@ lane_acked(struct lane *l, uint64_t to)
 	struct poller *p = l->p;
 
 	if (to < p->base || to > p->base + p->up.len) {
-		poller_fail(p, p->hop->who, 502, l->status, "an impossible Tunnel-Offset");
+		poller_fail(p, p->hop->who, 502, l->status,
+		    "an impossible Tunnel-Offset");
 		return;
 	}
 	buf_take(&p->up, (size_t)(to - p->base));
@@ -6540,9 +6544,9 @@ lane_put_done(struct lane *l)
 		    POLL_BODY_MIN;
 		lane_go(l);
 	} else
-		poller_fail(p, p->hop->who, 502, l->status, "%d %s%s", l->status,
-		    status_reason(l->status), p->dialect == KHUEVU &&
-		    l->status >= 503 ? ", a part of it is lost" : "");
+		poller_fail(p, p->hop->who, 502, l->status, "%d %s%s",
+		    l->status, status_reason(l->status), p->dialect ==
+		    KHUEVU && l->status >= 503 ? ", a part of it is lost" : "");
 }
 
 static void
@@ -6597,10 +6601,10 @@ lane_post_done(struct lane *l)
 		p->bare = 1;
 		lane_go(l);
 	} else
-		poller_fail(p, p->hop->who, l->status == 403 || l->status == 504 ?
-		    l->status : 502, l->status, "%d %s%s%s", l->status,
-		    status_reason(l->status), l->text[0] != '\0' ? ": " : "",
-		    l->text);
+		poller_fail(p, p->hop->who, l->status == 403 ||
+		    l->status == 504 ? l->status : 502, l->status,
+		    "%d %s%s%s", l->status, status_reason(l->status),
+		    l->text[0] != '\0' ? ": " : "", l->text);
 }
 
 /* Whether an intermediary may have given this answer by itself. */
@@ -8052,8 +8056,9 @@ main(int argc, char **argv)
 	opt.workers = 1;
 	seen = opt_parse(argc, argv);
 	opt_environment();
-	opt.mode = opt.listen ? MODE_LISTEN : opt.forwards != NULL ||
-	    opt.file != NULL ? MODE_LOCAL : opt.reverse ? MODE_EXIT : MODE_STDIO;
+	opt.mode = opt.listen ? MODE_LISTEN :
+	    opt.forwards != NULL || opt.file != NULL ? MODE_LOCAL :
+	    opt.reverse ? MODE_EXIT : MODE_STDIO;
 	opt_conflicts(seen);
 	hops_parse();
 	opt_operands(argc - optind, argv + optind);
