@@ -1752,9 +1752,9 @@ tunnel_open(struct tunnel *t, const char *host, unsigned port,
 	t->state = OPENING;
 	o->ticks = opt.wait * (1000 / TICK_MS);
 	opening_route(t);
-	opening_tick(t);
-	if (t->state == OPENING)
-		far_dial(t);
+	o->ticks--;
+	timer_set(&t->deadline, TICK_MS, opening_tick, t);
+	far_dial(t);
 }
 
 /* Idleness is looked for when it could be reached, not at each byte. */
