@@ -2733,26 +2733,31 @@ far_sent(void *arg, struct end *e)
 		session_rouse(t->session);
 }
 
-/* What failed when a command did (RFC 9209, 2.3). */
+/* What failed when a command did (RFC 9209, 2.3), and whose it was. */
 static const char *
-opening_command(const struct tunnel *t)
+opening_command(const struct tunnel *t, const char **who)
 {
 	const struct opening *o = t->opening;
 	const struct hop *h = o->hop != NULL ? o->hop : o->stop;
 
-	return h != NULL && h->tls ? "tls_protocol_error" :
-	    "proxy_internal_error";
+	*who = opening_who(t);
+	if (h != NULL && h->tls)
+		return "tls_protocol_error";
+	if (o->first != NULL && o->first->carriage == BY_EXEC)
+		*who = o->first->who;
+	return "proxy_internal_error";
 }
 
 static void
 far_broken(void *arg, struct end *e)
 {
 	struct tunnel *t = arg;
+	const char *error, *who;
 
-	if (t->state == OPENING && e->error == ECHILD)
-		tunnel_refuse(t, 502, opening_command(t), opening_who(t),
-		    "%s", end_why(e));
-	else if (t->state == OPENING) {
+	if (t->state == OPENING && e->error == ECHILD) {
+		error = opening_command(t, &who);
+		tunnel_refuse(t, 502, error, who, "%s", end_why(e));
+	} else if (t->state == OPENING) {
 		t->opening->silent |= e->error == ETIMEDOUT;
 		hop_closed(t, end_why(e));
 	} else if (t->lane != NULL)

@@ -835,7 +835,7 @@ test_killed(void **state)
 
 	p = run_proxy(ASKED "echo pid $$ >&2; exec sleep 1000");
 	kit_signal(told_pid(p, 0), SIGKILL);
-	fails(p, 1, "httptun: p2.example:3128: ");
+	fails(p, 1, "httptun: exec:while: the command was ended by signal 9\n");
 
 	p = kit_httptun(NULL, "-x", "exec:" ECHO, "-L", "0:" HOST ":" PORT,
 	    NONE);
