@@ -319,6 +319,19 @@ signals_mask(sigset_t *set)
 		sigdelset(set, signals[i].sig);
 }
 
+/*
+ * pselect(2) lets a signal in when it has to wait, not when it finds somebody
+ * ready at once, as it may for as long as there is much to do.
+ */
+static void
+signals_let(const sigset_t *mask)
+{
+	sigset_t old;
+
+	sigprocmask(SIG_SETMASK, mask, &old);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+}
+
 static void
 signals_run(void)
 {
@@ -439,6 +452,7 @@ loop_run(void)
 	struct timespec ts;
 	sigset_t mask;
 	int64_t glance = 0;		/* when all were asked about */
+	int64_t let = 0;		/* when signals were let in */
 	int n, all, masked = -1;
 
 	time_update();
@@ -453,8 +467,12 @@ loop_run(void)
 		time_update();
 		if (all)
 			glance = now;
-		if (n > 0)
+		if (n > 0) {
 			loop_dispatch(n, all);
+			if (let != now)
+				signals_let(&mask);
+		}
+		let = now;
 		signals_run();
 		timers_run();
 		loop_sweep();

@@ -1109,6 +1109,23 @@ kit_blackhole(unsigned *port)
 	kit_fail("no connection is left without an answer");
 }
 
+/* Who is quick resets what connect(2) has not told of yet: it fails with what
+ * the first read would have. */
+void
+kit_dial(int fd, const void *sa, socklen_t len, const char *where)
+{
+	kit_note("connect %d to %s", fd, where);
+	if (connect(fd, sa, len) == -1 && errno != ECONNRESET)
+		kit_fail("connect to %s: %s", where, strerror(errno));
+}
+
+/* What reading from there says then. */
+static int
+is_reset(int error)
+{
+	return error == ECONNRESET || error == ENOTCONN;
+}
+
 int
 kit_connect_buf(int family, unsigned port, int sndbuf, int rcvbuf)
 {
@@ -1116,9 +1133,7 @@ kit_connect_buf(int family, unsigned port, int sndbuf, int rcvbuf)
 	socklen_t len = loopback(&ss, family, port);
 	int fd = new_socket(family, sndbuf, rcvbuf);
 
-	kit_note("connect %d to port %u", fd, port);
-	if (connect(fd, (struct sockaddr *)&ss, len) == -1)
-		kit_fail("connect to port %u: %s", port, strerror(errno));
+	kit_dial(fd, &ss, len, kit_str("port %u", port));
 	no_delay(fd);
 	return fd;
 }
@@ -1320,7 +1335,7 @@ kit_to_the_end(int fd, char *buf, size_t size)
 	while (len + 1 < size) {
 		kit_poll(fd, POLLIN, "the end");
 		n = read(fd, buf + len, size - 1 - len);
-		if (n == -1 && errno != ECONNRESET)
+		if (n == -1 && !is_reset(errno))
 			kit_fail("read of %d: %s", fd, strerror(errno));
 		buf[len += n > 0 ? (size_t)n : 0] = '\0';
 		if (n <= 0)
@@ -1374,7 +1389,7 @@ kit_expect_reset(int fd)
 	kit_poll(fd, POLLIN, "a reset");
 	if ((n = read(fd, buf, sizeof(buf))) != -1)
 		kit_fail("%zd bytes and not a reset on %d", n, fd);
-	if (errno != ECONNRESET)
+	if (!is_reset(errno))
 		kit_fail("no reset on %d: %s", fd, strerror(errno));
 }
 
@@ -1395,7 +1410,7 @@ kit_until_reset(int fd)
 {
 	int error;
 
-	if ((error = kit_until_end(fd)) != ECONNRESET)
+	if (!is_reset(error = kit_until_end(fd)))
 		kit_fail("no reset on %d: %s", fd,
 		    error == 0 ? "end of file" : strerror(error));
 }
@@ -1409,7 +1424,7 @@ kit_ends(int fd)
 	kit_poll(fd, POLLIN, "the end");
 	if ((n = read(fd, &byte, 1)) > 0)
 		kit_fail("'%c' and no end on %d", byte, fd);
-	if (n == -1 && errno != ECONNRESET)
+	if (n == -1 && !is_reset(errno))
 		kit_fail("no end on %d: %s", fd, strerror(errno));
 	(void)close(fd);
 }

@@ -204,6 +204,8 @@ int	 kit_listen_buf(int, unsigned *, int);
 void	 kit_blackhole(unsigned *);
 /* a port where connecting is refused (as nobody listens any more) */
 unsigned kit_nobody(int);
+/* connects to an address; one that is reset at once counts as connected */
+void	 kit_dial(int, const void *, socklen_t, const char *);
 int	 kit_connect(int, unsigned);
 /* the same with these SO_SNDBUF and SO_RCVBUF, 0 for the default */
 int	 kit_connect_buf(int, unsigned, int, int);

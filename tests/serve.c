@@ -536,8 +536,7 @@ client_from(const char *addr)
 	assert_int_equal(bind(fd, (struct sockaddr *)&s4, sizeof(s4)), 0);
 	s4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	s4.sin_port = htons((uint16_t)px.port);
-	if (connect(fd, (struct sockaddr *)&s4, sizeof(s4)) == -1)
-		kit_fail("connect from %s: %s", addr, strerror(errno));
+	kit_dial(fd, &s4, sizeof(s4), kit_str("the proxy from %s", addr));
 	return fd;
 }
 
@@ -706,8 +705,7 @@ client_in(int ns, const char *addr)
 	kit_leave();
 	s4.sin_port = htons((uint16_t)px.port);
 	assert_int_equal(inet_pton(AF_INET, addr, &s4.sin_addr), 1);
-	if (connect(fd, (struct sockaddr *)&s4, sizeof(s4)) == -1)
-		kit_fail("connect to %s: %s", addr, strerror(errno));
+	kit_dial(fd, &s4, sizeof(s4), addr);
 	return fd;
 }
 

@@ -326,6 +326,42 @@ test_loop_run(void **state)
 	loop_bury(&g, note, "g");
 	loop_run();
 	assert_string_equal(order, "1g2");
+	stopped = 0;
+}
+
+static unsigned	turns;
+
+static void
+busy(void *arg, int fd, unsigned what)
+{
+	(void)arg;
+	(void)fd;
+	(void)what;
+	/* the signal is there before the loop waits for the first time */
+	if (turns++ == 0)
+		ok(kill(getpid(), SIGUSR2) == 0, "kill");
+}
+
+/* Who always finds something ready hears of signals all the same. */
+static void
+test_loop_busy(void **state)
+{
+	static const struct watcher w = { want_all, busy, 0 };
+	struct timer end;
+	int sv[2];
+
+	(void)state;
+	memset(&end, 0, sizeof(end));
+	ok(socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0, "socketpair");
+	loop_watch(sv[0], &w, &all);
+	signal_watch(SIGUSR2, loop_stop);
+	timer_set(&end, 10000, stop, "");
+	loop_run();
+	assert_true(end.next != NULL);
+	timer_stop(&end);
+	fd_close(sv[0]);
+	close(sv[1]);
+	stopped = nsignals = 0;
 }
 
 static void
@@ -5907,6 +5943,7 @@ main(void)
 		TEST(test_loop_dispatch),
 		TEST(test_loop_bury),
 		TEST(test_loop_run),
+		TEST(test_loop_busy),
 		TEST(test_loop_limit),
 		TEST(test_timers),
 		TEST(test_timers_within),
