@@ -2019,9 +2019,12 @@ ws_head_end(struct ws *w)
 	if (w->masked)
 		memcpy(w->mask, h + w->nhead - 4, 4);
 	w->phase = 0;
-	if (w->opcode >= WS_CLOSE)
+	if (w->opcode >= WS_CLOSE) {
 		w->ncontrol = 0;
-	else if (w->opcode != WS_CONTINUATION) {
+		/* Only the last Ping has to be answered (5.5.3). */
+		if (w->opcode == WS_PING)
+			w->ponging = 0;
+	} else if (w->opcode != WS_CONTINUATION) {
 		w->message = w->opcode;
 		w->nend = w->utf8 = w->utf8_min = 0;
 	}
@@ -2053,23 +2056,39 @@ ws_code_valid(unsigned code)
 static int
 ws_close_came(struct ws *w)
 {
-	unsigned code = WS_NO_CODE, i;
-
 	if (w->ncontrol == 1)
 		return ws_fail(w, WS_PROTOCOL);
-	if (w->ncontrol > 1) {
-		code = (unsigned)w->control[0] << 8 | w->control[1];
-		if (!ws_code_valid(code))
-			return ws_fail(w, WS_PROTOCOL);
-		w->utf8 = w->utf8_min = 0;
-		for (i = 2; i < w->ncontrol; i++)
-			if (utf8_byte(w, w->control[i]) == -1)
-				return ws_fail(w, WS_NOT_UTF8);
-		if (w->utf8 > 0)
-			return ws_fail(w, WS_NOT_UTF8);
-	}
+	if (w->ncontrol == 0)
+		w->code = WS_NO_CODE;
+	else if (w->utf8 > 0)
+		return ws_fail(w, WS_NOT_UTF8);
 	w->closed = 1;
-	w->code = code;
+	return 0;
+}
+
+/* A byte of a Close: of its code, then of a text. */
+static int
+ws_close_byte(struct ws *w, unsigned char c)
+{
+	if (w->ncontrol++ >= 2)
+		return utf8_byte(w, c) == -1 ? ws_fail(w, WS_NOT_UTF8) : 0;
+	w->code = w->ncontrol == 1 ? c : w->code << 8 | c;
+	w->utf8 = w->utf8_min = 0;
+	return w->ncontrol == 1 || ws_code_valid(w->code) ? 0 :
+	    ws_fail(w, WS_PROTOCOL);
+}
+
+/* What a control frame says. */
+static int
+ws_control_came(struct ws *w, const unsigned char *p, size_t n)
+{
+	if (w->opcode == WS_PING) {
+		memcpy(w->pong + w->ncontrol, p, n);
+		w->ncontrol = (unsigned char)(w->ncontrol + n);
+	}
+	while (w->opcode == WS_CLOSE && n-- > 0)
+		if (ws_close_byte(w, *p++) == -1)
+			return -1;
 	return 0;
 }
 
@@ -2082,8 +2101,6 @@ ws_frame_came(struct ws *w)
 	case WS_CLOSE:
 		return ws_close_came(w);
 	case WS_PING:
-		/* Only the last one has to be answered (5.5.3). */
-		memcpy(w->pong, w->control, w->ncontrol);
 		w->npong = w->ncontrol;
 		w->ponging = 1;
 		return 0;
@@ -2112,11 +2129,8 @@ ws_words(struct ws *w, const unsigned char *p, size_t n)
 	static const unsigned char end[] = { 'e', 'n', 'd' };
 	size_t i;
 
-	if (w->opcode >= WS_CLOSE) {
-		memcpy(w->control + w->ncontrol, p, n);
-		w->ncontrol = (unsigned char)(w->ncontrol + n);
-		return 0;
-	}
+	if (w->opcode >= WS_CLOSE)
+		return ws_control_came(w, p, n);
 	if (w->message == WS_BINARY)
 		return (ssize_t)n;
 	for (i = 0; i < n; i++) {

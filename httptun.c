@@ -1201,7 +1201,6 @@ struct tunnel {
 	struct tunnel	*near_sleeve;	/* or the near one, */
 	struct tunnel	*over;		/* and whose end goes through it */
 	struct timer	 deadline;
-	struct grave	 grave;
 	enum state	 state;
 	int		 status;	/* 200, or of the refusal; 0: none yet */
 	unsigned	 keep:1,	/* the connection takes another request */
@@ -1219,11 +1218,11 @@ struct tunnel {
 			 passed:1,	/* another worker passed it to us */
 			 piped:1,	/* its far end has descriptors more */
 			 self:2;	/* the URL is, or is not, our own */
+	union addr	 client;
 	uint64_t	 offset;	/* for the answer to such a request */
 	char		*what;		/* that was asked for, for the log */
 	char		*user;
 	int64_t		 since;
-	union addr	 client;
 };
 
 enum { SLOT_FREE, SLOT_CLAIMED, SLOT_GRANTED, SLOT_TAKEN, SLOT_FULL };
@@ -1460,7 +1459,7 @@ tunnel_close(struct tunnel *t, const char *why, int broken)
 	t->state = DEAD;
 	(broken ? end_reset : end_close)(&t->near);
 	t->asker->ended(t, why, broken);
-	loop_bury(&t->grave, tunnel_free, t);
+	loop_bury(&t->deadline, tunnel_free, t);
 }
 
 /* Which of those that may stand in its place this tunnel takes. */
@@ -6091,7 +6090,6 @@ struct poller {
 	int64_t		 heard;		/* when the server answered last */
 	struct lane	 lane[LANES];
 	struct timer	 timer;		/* keeps the session, or ends us */
-	struct grave	 grave;
 	char		 id[POLL_ID + 1];
 };
 
@@ -6153,7 +6151,7 @@ poller_free(void *arg)
 	}
 	timer_stop(&p->timer);
 	buf_free(&p->up);
-	loop_bury(&p->grave, poller_bury, p);
+	loop_bury(&p->timer, poller_bury, p);
 	if (stopping && pollers == NULL)
 		loop_stop();
 }

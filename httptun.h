@@ -454,18 +454,19 @@ struct ws {
 			 ends:1,	/* the text "end" ends a direction */
 			 ended:1,	/* it came */
 			 closed:1,	/* a Close came: code */
-			 ponging:1,	/* a Pong is owed: pong */
+			 ponging:1,	/* a Pong is owed: pong, npong */
 			 fin:1, masked:1;	/* of the frame being read */
 	unsigned char	 opcode;	/* of the frame */
 	unsigned char	 message;	/* opcode of the unfinished message */
 	unsigned char	 nhead;		/* bytes of the head that are there */
-	unsigned char	 ncontrol, npong, nend;
+	unsigned char	 ncontrol;	/* bytes of a control frame's payload */
+	unsigned char	 npong, nend;
 	unsigned char	 utf8, utf8_min;	/* see utf8_byte() */
 	unsigned	 code;		/* of their Close, or of our reason */
 	unsigned	 phase;		/* of the mask */
 	uint64_t	 left;		/* of the frame's payload */
 	unsigned char	 head[WS_HEAD_MAX], mask[4];
-	unsigned char	 control[WS_CONTROL_MAX], pong[WS_CONTROL_MAX];
+	unsigned char	 pong[WS_CONTROL_MAX];
 };
 
 /*
@@ -526,13 +527,6 @@ int	loop_watch(int fd, const struct watcher *, void *arg);
 void	loop_forget(int fd);
 void	loop_run(void);		/* until loop_stop() */
 void	loop_stop(void);
-/* Calls fn(arg) after this turn's dispatch: nobody holds arg any more. */
-struct grave {
-	struct grave	*next;
-	void		(*fn)(void *);
-	void		*arg;
-};
-void	loop_bury(struct grave *, void (*fn)(void *), void *arg);
 int64_t	loop_now(void);		/* milliseconds, monotonic, of this turn */
 /* How many descriptors this process can use, FD_SETSIZE at most. */
 int	loop_limit(void);
@@ -546,6 +540,11 @@ struct timer {
 };
 void	timer_set(struct timer *, int64_t ms, void (*fn)(void *), void *arg);
 void	timer_stop(struct timer *);
+/*
+ * Calls fn(arg) after this turn's dispatch, when nobody holds arg any more.
+ * Until then the timer is not to be touched.
+ */
+void	loop_bury(struct timer *, void (*fn)(void *), void *arg);
 
 /* Calls fn from the loop when the signal has come. */
 void	signal_watch(int sig, void (*fn)(void));
@@ -830,10 +829,8 @@ struct note {
 	int		 worker;	/* that it is from, CREW_FIRST: none */
 	unsigned	 id;
 	unsigned	 len;
-	unsigned char	 bytes[INPUT_MAX];
+	unsigned char	 bytes[];	/* INPUT_MAX at most */
 };
-#define NOTE_SIZE_MIN	((ssize_t)offsetof(struct note, bytes))
-#define NOTE_SIZE(n)	((size_t)NOTE_SIZE_MIN + (n)->len)
 
 /* How this program is many processes; the functions are the owner's. */
 struct crew {

@@ -99,7 +99,7 @@ set_has(int fd, const fd_set *set)
 static struct {
 	const struct watcher	*watcher;
 	void			*arg;
-	int64_t			 active;	/* when it was last ready */
+	unsigned		 active;	/* loop_now() when it was ready, */
 	int			 live;		/* it is in the list of these */
 } slots[FD_SETSIZE];
 static int slots_top;			/* one above the highest in use */
@@ -107,7 +107,7 @@ static int lives[FD_SETSIZE], nlives;	/* what a turn asks about at least */
 static fd_set readable, writable;	/* what the last select() found */
 static int stopped;
 static int64_t now = -1;
-static struct grave *graves;
+static struct timer *graves;
 static unsigned char pool[256];		/* of random bytes */
 static size_t pool_left;
 static struct timer timers = { &timers, &timers, 0, NULL, NULL };
@@ -116,7 +116,7 @@ static struct timer timers = { &timers, &timers, 0, NULL, NULL };
 static void
 loop_touch(int fd)
 {
-	slots[fd].active = loop_now();
+	slots[fd].active = (unsigned)loop_now();
 	if (!slots[fd].live) {
 		slots[fd].live = 1;
 		lives[nlives++] = fd;
@@ -173,26 +173,6 @@ loop_limit(void)
 	return rl.rlim_cur < FD_SETSIZE ? (int)rl.rlim_cur : FD_SETSIZE;
 }
 
-void
-loop_bury(struct grave *g, void (*fn)(void *), void *arg)
-{
-	g->fn = fn;
-	g->arg = arg;
-	g->next = graves;
-	graves = g;
-}
-
-static void
-loop_sweep(void)
-{
-	struct grave *g;
-
-	while ((g = graves) != NULL) {
-		graves = g->next;
-		g->fn(g->arg);
-	}
-}
-
 /* Interest is computed from each owner's state, never remembered. */
 static void
 loop_ask(int fd)
@@ -226,7 +206,7 @@ loop_interest(int all)
 	for (fd = 0; fd < slots_top; fd++) {
 		loop_ask(fd);
 		if (slots[fd].watcher != NULL && (slots[fd].watcher->eager ||
-		    now - slots[fd].active < COLD_MS)) {
+		    (unsigned)now - slots[fd].active < COLD_MS)) {
 			slots[fd].live = 1;
 			lives[nlives++] = fd;
 		}
@@ -415,6 +395,27 @@ timer_set(struct timer *t, int64_t ms, void (*fn)(void *), void *arg)
 	t->next = before->next;
 	before->next->prev = t;
 	before->next = t;
+}
+
+void
+loop_bury(struct timer *t, void (*fn)(void *), void *arg)
+{
+	timer_stop(t);
+	t->fn = fn;
+	t->arg = arg;
+	t->next = graves;
+	graves = t;
+}
+
+static void
+loop_sweep(void)
+{
+	struct timer *t;
+
+	while ((t = graves) != NULL) {
+		graves = t->next;
+		t->fn(t->arg);
+	}
 }
 
 static void
@@ -2511,7 +2512,6 @@ struct command {
 	void		*owner;
 	struct end	*end;		/* its stdin and stdout */
 	struct timer	 timer;
-	struct grave	 grave;
 	pid_t		 pid;
 	int		 in, out, err;	/* pipes, -1: the end's, or none */
 	int		 sock;		/* where it has to connect to, or -1 */
@@ -2722,7 +2722,7 @@ command_bury(struct command *c)
 	for (link = &commands; *link != c; link = &(*link)->next)
 		;
 	*link = c->next;
-	loop_bury(&c->grave, free, c);
+	loop_bury(&c->timer, free, c);
 }
 
 /* Closes what has no end yet. */
@@ -3314,7 +3314,6 @@ struct dial {
 	const struct dialer *dialer;
 	void		*owner;
 	struct timer	 timer;		/* the next address, or the report */
-	struct grave	 grave;
 	struct question	 question;
 	unsigned	 port;
 	int		 lookup;	/* where the answer comes from */
@@ -3347,7 +3346,7 @@ void
 dial_cancel(struct dial *d)
 {
 	dial_drop(d);
-	loop_bury(&d->grave, free, d);
+	loop_bury(&d->timer, free, d);
 }
 
 int
@@ -3649,13 +3648,18 @@ crew_want(void *arg, int fd)
 	return WANT_READ;
 }
 
-static struct note the_note;	/* the one that came, or goes */
+union note_room {
+	struct note	 note;
+	unsigned char	 room[sizeof(struct note) + INPUT_MAX];
+};
+static union note_room note_room;	/* for the one that came, or goes */
+static struct note *const the_note = &note_room.note;
 
 /* -1: it did not go.  fd -1: none; it stays the caller's. */
 static int
 note_send(int sock, const struct note *n, int fd)
 {
-	size_t size = NOTE_SIZE(n);
+	size_t size = sizeof(*n) + n->len;
 
 	return fd_send(sock, fd, n, size, MSG_DONTWAIT) == (ssize_t)size ?
 	    0 : -1;
@@ -3665,11 +3669,11 @@ note_send(int sock, const struct note *n, int fd)
 static ssize_t
 note_recv(int sock, struct note *n, int *fd)
 {
-	ssize_t r = fd_recv(sock, fd, n, NOTE_SIZE_MIN);
+	ssize_t r = fd_recv(sock, fd, n, sizeof(*n));
 
 	if (r <= 0)
 		return r;
-	if (r == NOTE_SIZE_MIN && n->len <= INPUT_MAX &&
+	if (r == (ssize_t)sizeof(*n) && n->len <= INPUT_MAX &&
 	    (n->len == 0 || recv(sock, n->bytes, n->len, MSG_WAITALL) ==
 	    (ssize_t)n->len))
 		return 1;
@@ -3683,7 +3687,7 @@ static void
 worker_ready(void *arg, int fd, unsigned what)
 {
 	int passed;
-	ssize_t n = note_recv(fd, &the_note, &passed);
+	ssize_t n = note_recv(fd, the_note, &passed);
 
 	(void)arg;
 	(void)what;
@@ -3691,12 +3695,12 @@ worker_ready(void *arg, int fd, unsigned what)
 		_exit(0);
 	if (n == -1)
 		return;
-	if (the_note.what == CREW_HELPER) {	/* to a new look-up helper */
+	if (the_note->what == CREW_HELPER) {	/* to a new look-up helper */
 		close(helper_sock);
 		helper_sock = passed;
 		fd_flags(passed);
 	} else
-		crew->note(&the_note, passed);
+		crew->note(the_note, passed);
 }
 
 static void	crew_ready(void *, int, unsigned);
@@ -3718,12 +3722,12 @@ crew_pass(int what, int worker, int fd, const void *p, size_t len)
 {
 	int r = -1;
 
-	note_init(&the_note, what, worker, 0);
-	the_note.len = (unsigned)len;
+	note_init(the_note, what, worker, 0);
+	the_note->len = (unsigned)len;
 	if (len > 0)
-		memcpy(the_note.bytes, p, len);
+		memcpy(the_note->bytes, p, len);
 	if (own_fd != -1)
-		r = note_send(own_fd, &the_note, fd);
+		r = note_send(own_fd, the_note, fd);
 	close(fd);
 	return r;
 }
@@ -3816,7 +3820,7 @@ worker_fork(int number)
 		if (pid != -1) {
 			/* Its first note: it is there and accepts. */
 			close(p[1]);
-			(void)!read(p[0], &n, NOTE_SIZE_MIN);
+			(void)!read(p[0], &n, sizeof(n));
 			fd_flags(p[0]);
 			return 0;
 		}
@@ -3890,29 +3894,29 @@ crew_ready(void *arg, int fd, unsigned what)
 	int passed, to;
 
 	(void)what;
-	if (note_recv(fd, &the_note, &passed) != 1) {
+	if (note_recv(fd, the_note, &passed) != 1) {
 		/* It has gone; SIGCHLD tells how. */
 		fd_close(fd);
 		w->fd = -1;
 		return;
 	}
-	to = the_note.worker;
-	the_note.worker = (int)(w - workers);
-	if (the_note.what == CREW_REQUEST && to == CREW_FIRST)
+	to = the_note->worker;
+	the_note->worker = (int)(w - workers);
+	if (the_note->what == CREW_REQUEST && to == CREW_FIRST)
 		for (to = 0; to < WORKERS_MAX - 1 && (workers[to].pid == 0 ||
 		    !workers[to].accepting || workers[to].full); )
 			to++;
 	if (to == CREW_FIRST) {
-		w->full = the_note.what == CREW_FULL;
+		w->full = the_note->what == CREW_FULL;
 		crew_balance(NULL);
-	} else if (the_note.what == CREW_NONCE) {
+	} else if (the_note->what == CREW_NONCE) {
 		/* One that takes no more, or died: it is their sender's. */
 		if (workers[to].pid == 0 || workers[to].fd == -1 ||
 		    !workers[to].accepting || workers[to].full ||
-		    note_send(workers[to].fd, &the_note, passed) == -1)
-			(void)note_send(w->fd, &the_note, passed);
+		    note_send(workers[to].fd, the_note, passed) == -1)
+			(void)note_send(w->fd, the_note, passed);
 	} else if (workers[to].pid > 0 && workers[to].fd != -1)
-		(void)note_send(workers[to].fd, &the_note, passed);
+		(void)note_send(workers[to].fd, the_note, passed);
 	if (passed != -1)
 		close(passed);
 }

@@ -4008,11 +4008,13 @@ test_ws_ping(void **state)
 	assert_int_equal(r.w.ponging, 1);
 	assert_int_equal(r.w.npong, 2);
 	assert_memory_equal(r.w.pong, "de", 2);
-	/* It stays owed while the next one is not whole. */
-	reader_feed(&r, "\x89\x05" "12345", 6, 0);
-	assert_int_equal(r.w.npong, 2);
-	assert_memory_equal(r.w.pong, "de", 2);
+	/* It is owed until the next one begins; that one once it is whole. */
+	reader_feed(&r, "\x89", 1, 0);
+	assert_int_equal(r.w.ponging, 1);
+	reader_feed(&r, "\x05" "1234", 5, 0);
+	assert_int_equal(r.w.ponging, 0);
 	reader_feed(&r, "5", 1, 0);
+	assert_int_equal(r.w.ponging, 1);
 	assert_int_equal(r.w.npong, 5);
 	assert_memory_equal(r.w.pong, "12345", 5);
 	reader_feed(&r, "\x89\0", 2, 0);
