@@ -104,8 +104,9 @@
 #define WS_FRAME_MAX	67108864	/* bytes of a WebSocket frame taken */
 #define INPUT_MAX	(HEAD_MAX + 1024) /* kept of an end not linked yet */
 #define CHUNK		65536	/* bytes read at once */
-#define BULK		262144	/* where they go on as they are */
+#define BULK		524288	/* where they go on as they are */
 #define BUSY_MIN	32768	/* of them, that a busy flow brings */
+#define DUCT		1048576		/* and within the kernel, where there is room */
 #define DUCTS_MAX	64	/* pipes that a process moves them through */
 #define DUCT_MS		100	/* until the empty ones are closed */
 #define REFUSAL_MAX	65536	/* of a refusal's body read to ask again */

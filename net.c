@@ -1186,8 +1186,10 @@ duct_new(void)
 	ducts.n++;
 	d->rfd = duct_lift(p[0]);
 	d->wfd = duct_lift(p[1]);
+	/* Who may have no more of large ones may have some of others. */
 	if (d->rfd == -1 || d->wfd == -1 ||
-	    fcntl(d->wfd, F_SETPIPE_SZ, BULK) == -1) {
+	    (fcntl(d->wfd, F_SETPIPE_SZ, DUCT) == -1 &&
+	    fcntl(d->wfd, F_SETPIPE_SZ, BULK) == -1)) {
 		duct_close(d);
 		return NULL;
 	}
@@ -1258,7 +1260,7 @@ duct_fill(struct end *e)
 		errno = EINVAL;
 		return -1;
 	}
-	n = splice(e->rfd, NULL, d->wfd, NULL, BULK,
+	n = splice(e->rfd, NULL, d->wfd, NULL, DUCT,
 	    SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 	if (n <= 0) {
 		duct_give(d);
