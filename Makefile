@@ -17,10 +17,11 @@ SAN	= -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
 SRC	= httptun.c net.c http.c
 OBJ	= httptun.o net.o http.o
 UNIT	= tests/unit_http tests/unit_net tests/unit_portable tests/unit_httptun
-SYSTEM	= tests/serve tests/listen tests/connect tests/forward tests/real \
-	  tests/peers tests/ws tests/reverse tests/poll tests/hostile \
-	  tests/older tests/between tests/lines tests/auth tests/exec \
-	  tests/tls tests/fallback tests/bulk
+# the long ones first
+SYSTEM	= tests/reverse tests/hostile tests/listen tests/serve tests/tls \
+	  tests/connect tests/forward tests/ws tests/lines tests/poll \
+	  tests/real tests/auth tests/exec tests/between tests/peers \
+	  tests/older tests/bulk tests/fallback
 TESTS	= $(UNIT) $(SYSTEM)
 
 all: httptun
@@ -106,8 +107,9 @@ tests/bulk: tests/bulk.c tests/kit.o tests/kit.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/bulk.c \
 	    tests/kit.o -lcmocka
 
-# All run, two at a time, and one that fails fails the whole.
-test: httptun $(TESTS)
+# All run, three at a time, and one that fails fails the whole.
+test: httptun
+	@$(MAKE) -j 2 $(TESTS)
 	@tests/run $(TESTS)
 
 # The same with larger numbers, for minutes.
