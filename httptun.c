@@ -6260,9 +6260,9 @@ lane_next(struct lane *l)
 	return p->t == NULL || !p->open || p->keeping || poller_owes(p);
 }
 
-/* The body of a request. */
+/* The body of a request: what is in the buffer, or else at *raw. */
 static int
-lane_body(struct lane *l, struct buf *b)
+lane_body(struct lane *l, struct buf *b, struct span *raw)
 {
 	const struct poller *p = l->p;
 	const struct hop *next;
@@ -6281,7 +6281,10 @@ lane_body(struct lane *l, struct buf *b)
 		if (p->dialect == KHUEVU)
 			return buf_put(b, "data=", 5) |
 			    form_put(b, p->up.p + p->up.off, n);
-		return n > 0 ? buf_put(b, p->up.p + p->up.off, n) : 0;
+		if (n > 0)
+			raw->p = (const char *)p->up.p + p->up.off;
+		raw->n = n;
+		return 0;
 	}
 	if (l->purport != TO_OPEN)
 		return 0;
@@ -6386,21 +6389,23 @@ static void
 lane_send(struct lane *l)
 {
 	struct poller *p = l->p;
-	struct buf head = { NULL, 0, 0, 0 }, body = { NULL, 0, 0, 0 };
+	struct buf request = { NULL, 0, 0, 0 }, body = { NULL, 0, 0, 0 };
+	struct span raw = { NULL, 0 };
 	struct tunnel *c = l->c;
 	size_t secret;
 	int bad;
 
-	bad = lane_body(l, &body) | lane_head(l, &head, body.len) |
-	    lane_credentials(l, &head) | buf_fmt(&head, "\r\n");
+	bad = lane_body(l, &body, &raw) |
+	    lane_head(l, &request, body.len + raw.n) |
+	    lane_credentials(l, &request) | buf_fmt(&request, "\r\n");
 	if (!bad)
-		say_head(p->hop->who, '>', head.p + head.off, head.len);
-	secret = head.len;
+		say_head(p->hop->who, '>', request.p + request.off, request.len);
+	secret = request.len;
 	if (body.len > 0)
-		bad |= buf_put(&head, body.p + body.off, body.len);
+		bad |= buf_put(&request, body.p + body.off, body.len);
+	buf_free(&body);
 	if (bad) {
-		buf_free(&head);
-		buf_free(&body);
+		buf_free(&request);
 		poller_fail(p, p->hop->who, 503, 0, "%s", strerror(ENOMEM));
 		return;
 	}
@@ -6412,10 +6417,13 @@ lane_send(struct lane *l)
 	l->text[0] = '\0';
 	l->asked = loop_now();
 	timer_set(&l->timer, POLL_ANSWER_MS, lane_late, l);
-	end_send(&c->far, head.p + head.off, head.len);
-	secret_wipe(head.p, secret);
-	buf_free(&head);
-	buf_free(&body);
+	c->far.more = raw.n > 0;
+	end_send(&c->far, request.p + request.off, request.len);
+	c->far.more = 0;
+	secret_wipe(request.p, secret);
+	buf_free(&request);
+	if (raw.n > 0 && l->c == c)	/* nothing has broken */
+		end_send(&c->far, raw.p, raw.n);
 }
 
 static void

@@ -639,6 +639,7 @@ struct end {
 			 pending:1,	/* its command's status is due */
 			 closed:1,
 			 busy:1,	/* what comes comes in large chunks */
+			 more:1,	/* more is sent next, the owner says */
 			 ipipe:1, opipe:1, /* what stdin and stdout are */
 			 ofile:1, osocket:1;
 	unsigned	 peeked;	/* bytes of in that were only looked at */

@@ -58,6 +58,9 @@
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL	0		/* SIGPIPE is ignored anyway */
 #endif
+#ifndef MSG_MORE
+#define MSG_MORE	0		/* it may leave alone, then */
+#endif
 #ifndef MSG_DONTWAIT
 #define MSG_DONTWAIT	0		/* select said that it would go */
 #endif
@@ -973,7 +976,7 @@ tcp_recv(struct end *e, void *p, size_t n)
 static ssize_t
 tcp_send(struct end *e, const void *p, size_t n)
 {
-	return send(e->wfd, p, n, MSG_NOSIGNAL);
+	return send(e->wfd, p, n, MSG_NOSIGNAL | (e->more ? MSG_MORE : 0));
 }
 
 static int
