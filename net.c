@@ -375,7 +375,7 @@ time_stamp(char *dst)
 void
 timer_stop(struct timer *t)
 {
-	if (t->next == NULL)
+	if (t->prev == NULL)		/* unset, or buried */
 		return;
 	t->next->prev = t->prev;
 	t->prev->next = t->next;
