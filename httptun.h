@@ -108,6 +108,7 @@
 #define BUSY_MIN	32768	/* of them, that a busy flow brings */
 #define DUCT		1048576		/* and within the kernel, where there is room */
 #define DUCTS_MAX	64	/* pipes that a process moves them through */
+#define LETTERS_MAX	512	/* notes that wait for a full channel */
 #define DUCT_MS		100	/* until the empty ones are closed */
 #define REFUSAL_MAX	65536	/* of a refusal's body read to ask again */
 #define OPEN_SECS	30	/* -w */

@@ -3645,14 +3645,6 @@ static const struct crew *crew;
 static struct timer crew_timer;
 static int crew_draining, crew_full;
 
-static unsigned
-crew_want(void *arg, int fd)
-{
-	(void)arg;
-	(void)fd;
-	return WANT_READ;
-}
-
 union note_room {
 	struct note	 note;
 	unsigned char	 room[sizeof(struct note) + INPUT_MAX];
@@ -3660,14 +3652,118 @@ union note_room {
 static union note_room note_room;	/* for the one that came, or goes */
 static struct note *const the_note = &note_room.note;
 
-/* -1: it did not go.  fd -1: none; it stays the caller's. */
+/* A note, size bytes behind this, that a full channel has to have later. */
+struct letter {
+	struct letter	*next;
+	size_t		 size;
+	int		 sock, fd;
+};
+static struct letter *letters, **letters_end = &letters;
+static int nletters;
+
+static int
+letters_for(int sock)
+{
+	const struct letter *l;
+
+	for (l = letters; l != NULL && l->sock != sock; l = l->next)
+		;
+	return l != NULL;
+}
+
+static void
+letter_free(struct letter **link)
+{
+	struct letter *l = *link;
+
+	if ((*link = l->next) == NULL)
+		letters_end = link;
+	if (l->fd != -1)
+		close(l->fd);
+	free(l);
+	nletters--;
+}
+
+/* -1: ENOBUFS, ENOMEM or what keeps us from one more descriptor. */
+static int
+letter_keep(int sock, const struct note *n, size_t size, int fd)
+{
+	struct letter *l;
+
+	if (nletters == LETTERS_MAX) {
+		errno = ENOBUFS;
+		return -1;
+	}
+	if ((l = malloc(sizeof(*l) + size)) == NULL)
+		return -1;
+	if (fd != -1 && (fd = dup(fd)) == -1) {
+		free(l);
+		return -1;
+	}
+	if (fd != -1)
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	l->next = NULL;
+	l->size = size;
+	l->sock = sock;
+	l->fd = fd;
+	memcpy(l + 1, n, size);
+	*letters_end = l;
+	letters_end = &l->next;
+	nletters++;
+	return 0;
+}
+
+/* Sends what waits for a channel, as far as it goes. */
+static void
+letters_send(int sock)
+{
+	struct letter **link = &letters, *l;
+
+	while ((l = *link) != NULL) {
+		if (l->sock != sock) {
+			link = &l->next;
+			continue;
+		}
+		if (fd_send(sock, l->fd, l + 1, l->size, MSG_DONTWAIT) == -1 &&
+		    fd_later())
+			return;
+		letter_free(link);
+	}
+}
+
+/* Nobody reads it any more; -1: any of them. */
+static void
+letters_drop(int sock)
+{
+	struct letter **link = &letters;
+
+	while (*link != NULL)
+		if (sock == -1 || (*link)->sock == sock)
+			letter_free(link);
+		else
+			link = &(*link)->next;
+}
+
+static unsigned
+crew_want(void *arg, int fd)
+{
+	(void)arg;
+	return letters_for(fd) ? WANT_READ | WANT_WRITE : WANT_READ;
+}
+
+/* -1: it will not go.  fd -1: none; it stays the caller's. */
 static int
 note_send(int sock, const struct note *n, int fd)
 {
 	size_t size = sizeof(*n) + n->len;
 
-	return fd_send(sock, fd, n, size, MSG_DONTWAIT) == (ssize_t)size ?
-	    0 : -1;
+	if (!letters_for(sock)) {
+		if (fd_send(sock, fd, n, size, MSG_DONTWAIT) == (ssize_t)size)
+			return 0;
+		if (!fd_later())
+			return -1;
+	}
+	return letter_keep(sock, n, size, fd);
 }
 
 /* All of a note comes at once.  0: the other side has gone, -1: trouble. */
@@ -3692,10 +3788,14 @@ static void
 worker_ready(void *arg, int fd, unsigned what)
 {
 	int passed;
-	ssize_t n = note_recv(fd, the_note, &passed);
+	ssize_t n;
 
 	(void)arg;
-	(void)what;
+	if (what & WANT_WRITE)
+		letters_send(fd);
+	if (!(what & WANT_READ))
+		return;
+	n = note_recv(fd, the_note, &passed);
 	if (n == 0)
 		_exit(0);
 	if (n == -1)
@@ -3792,6 +3892,7 @@ worker_run(int number, int fd)
 		if (slots[i].watcher == &crew_watcher)
 			close(i);
 	loop_reset();
+	letters_drop(-1);
 	own_fd = fd;
 	own_number = number;
 	close(helper_life);
@@ -3898,9 +3999,13 @@ crew_ready(void *arg, int fd, unsigned what)
 	struct worker *w = arg;
 	int passed, to;
 
-	(void)what;
+	if (what & WANT_WRITE)
+		letters_send(fd);
+	if (!(what & WANT_READ))
+		return;
 	if (note_recv(fd, the_note, &passed) != 1) {
 		/* It has gone; SIGCHLD tells how. */
+		letters_drop(fd);
 		fd_close(fd);
 		w->fd = -1;
 		return;
@@ -3955,8 +4060,10 @@ crew_reap(void)
 		for (i = 0; i < WORKERS_MAX; i++) {
 			if (workers[i].pid != pid)
 				continue;
-			if (workers[i].fd != -1)
+			if (workers[i].fd != -1) {
+				letters_drop(workers[i].fd);
 				fd_close(workers[i].fd);
+			}
 			workers[i].pid = 0;
 			if (loop_now() - workers[i].born < REST_MS)
 				wait = 1;

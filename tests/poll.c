@@ -3242,6 +3242,42 @@ lives(struct tun *u)
 }
 
 /* One that dies takes its own sessions with it, no others. */
+/* More requests come to one worker for the other's session than the channels
+ * between them hold, while that one does nothing: they wait for it. */
+static void
+channels_full(void **state)
+{
+	pid_t pids[2], awake[2], helper;
+	int fd[400], i;
+	const char *path;
+
+	(void)state;
+	serve("-j", "2", LOCAL);
+	assert_int_equal(kit_workers(&px, pids, 2, &helper), 2);
+	(void)close(c);
+	kit_stop(pids[1]);
+	c = client();
+	path = new_path();
+	post(c, path, tport);
+	(void)answers_at(c, 200, 0);
+	kit_go_on();
+	kit_stop(pids[0]);
+	for (i = 0; i < (int)KIT_COUNT(fd); i++) {
+		fd[i] = client();
+		put(fd[i], path, 0, "");
+	}
+	awake[0] = px.proc->pid;
+	awake[1] = pids[1];
+	kit_idle_all(awake, 2);
+	kit_go_on();
+	for (i = 0; i < (int)KIT_COUNT(fd); i++) {
+		(void)answers_at(fd[i], 200, 0);
+		(void)close(fd[i]);
+	}
+	deleted(c, path);
+	settles();
+}
+
 static void
 worker_dies(void **state)
 {
@@ -3539,6 +3575,7 @@ main(int argc, char *argv[])
 		KIT_TEST(many_that_come_later),
 		KIT_TEST(too_many),
 		KIT_TEST(four_workers),
+		KIT_TEST(channels_full),
 		KIT_TEST(worker_dies),
 		KIT_TEST(log_line),
 		KIT_TEST(silent_without_v),

@@ -5705,22 +5705,63 @@ test_crew_pass(void **state)
 	worker_leave(channel);
 }
 
-/* A channel that is full, or has nobody at its other end, blocks nobody. */
+/* A channel takes no more; how many bytes it has. */
+static int
+channel_fill(int sock)
+{
+	char c = 0;
+	int i;
+
+	ok(fcntl(sock, F_SETFL, 0) == 0, "fcntl");
+	for (i = 0; i < 1000000 && send(sock, &c, 1, MSG_DONTWAIT) == 1; i++)
+		;
+	ok(errno == EAGAIN, "send");
+	return i;
+}
+
+static void
+channel_empty(int sock, int n)
+{
+	char c;
+
+	while (n-- > 0)
+		ok(recv(sock, &c, 1, MSG_DONTWAIT) == 1, "recv");
+}
+
+/* What a full channel does not take it has later, in order and once. */
 static void
 test_crew_tell_full(void **state)
 {
-	char c = 0;
-	int channel, fd, other, i;
+	int channel, fd, other, n, i;
 
 	(void)state;
 	channel = worker_become(3);
-	ok(fcntl(own_fd, F_SETFL, 0) == 0, "fcntl");
-	for (i = 0; i < 1000000 && send(own_fd, &c, 1, MSG_DONTWAIT) == 1; i++)
-		;
-	ok(errno == EAGAIN, "send");
+	assert_int_equal(loop_watch(own_fd, &worker_watcher, NULL), 0);
+	n = channel_fill(own_fd);
+	fd = token(&other);
+	assert_int_equal(crew_tell(CREW_LINK, 1, 77, fd), 0);
+	get(other, "");
+	assert_int_equal(crew_tell(CREW_WANT, 1, 78, -1), 0);
+	assert_int_equal(turn(0), 0);
+	channel_empty(channel, n);
+	assert_int_equal(crew_tell(CREW_WANT, 1, 79, -1), 0);
+	assert_int_equal(turn(0), 1);
+	note_there(channel, CREW_LINK, 1, 77, other);
+	note_there(channel, CREW_WANT, 1, 78, -1);
+	note_there(channel, CREW_WANT, 1, 79, -1);
+	assert_int_equal(turn(0), 0);
+	get(channel, "");
+	/* There is an end to what waits. */
+	n = channel_fill(own_fd);
+	for (i = 0; i < LETTERS_MAX; i++)
+		assert_int_equal(crew_tell(CREW_WANT, 1, 80, -1), 0);
 	fd = token(&other);
 	assert_int_equal(crew_tell(CREW_LINK, 1, 77, fd), -1);
 	token_gone(other);
+	letters_drop(own_fd);
+	assert_int_equal(nletters, 0);
+	loop_forget(own_fd);
+	/* Who has gone gets nothing. */
 	close(channel);
 	fd = token(&other);
 	assert_int_equal(crew_tell(CREW_LINK, 1, 77, fd), -1);
@@ -5888,6 +5929,43 @@ test_crew_route(void **state)
 	token_gone(other);
 	get(theirs[1], "");
 	get(theirs[2], "");
+	crew_close(theirs);
+}
+
+/* The same with channels that are full, or whose other side goes. */
+static void
+test_crew_route_full(void **state)
+{
+	int theirs[3], fd, other, third, n;
+
+	(void)state;
+	crew_open(theirs);
+	n = channel_fill(workers[2].fd);
+	fd = token(&other);
+	crew_says(theirs[1], CREW_LINK, 2, 7, fd);
+	crew_says(theirs[2], CREW_WANT, 1, 8, -1);
+	settle();
+	get(other, "");
+	note_there(theirs[1], CREW_WANT, 2, 8, -1);
+	channel_empty(theirs[2], n);
+	settle();
+	note_there(theirs[2], CREW_LINK, 1, 7, other);
+	(void)channel_fill(workers[2].fd);
+	(void)channel_fill(workers[1].fd);
+	fd = token(&other);
+	crew_says(theirs[1], CREW_LINK, 2, 7, fd);
+	fd = token(&third);
+	crew_says(theirs[2], CREW_LINK, 1, 9, fd);
+	settle();
+	assert_int_equal(nletters, 2);
+	close(theirs[2]);
+	settle();
+	token_gone(other);
+	get(third, "");
+	assert_int_equal(nletters, 1);
+	letters_drop(-1);
+	token_gone(third);
+	theirs[2] = dup(theirs[1]);
 	crew_close(theirs);
 }
 
@@ -6085,6 +6163,7 @@ main(void)
 		TEST(test_worker_note),
 		TEST(test_worker_orphan),
 		TEST(test_crew_route),
+		TEST(test_crew_route_full),
 		TEST(test_crew_first),
 		TEST(test_crew_gone),
 	};
