@@ -2360,13 +2360,16 @@ static void
 stall(struct tunnel *t, int down)
 {
 	struct kit_stream s[2] = {
-		{ down ? t->far : t->in, KIT_OUT, 24 * MB, 6, 1, 0 },
-		{ down ? t->out : t->far, KIT_IN, 24 * MB, 6, 1, 0 },
+		{ down ? t->far : t->in, KIT_OUT, 256 * MB, 6, 1, 0 },
+		{ down ? t->out : t->far, KIT_IN, 256 * MB, 6, 1, 0 },
 	};
 
+	/* Four connections at most, each with the system's buffers, of which
+	 * those that receive grow to 32 MB. */
 	kit_stuff(&s[0], 50);
-	if (s[0].done > 20 * MB)
+	if (s[0].done > 4 * 40 * MB)
 		kit_fail("the sender was not stopped");
+	s[0].bytes = s[1].bytes = s[0].done + 4 * MB;
 	kit_rests(t->p);
 	kit_puts(down ? t->in : t->far, "meanwhile");
 	kit_expect(down ? t->far : t->out, "meanwhile");
