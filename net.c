@@ -102,7 +102,7 @@ set_has(int fd, const fd_set *set)
 static struct {
 	const struct watcher	*watcher;
 	void			*arg;
-	unsigned		 active;	/* loop_now() when it was ready, */
+	unsigned		 active;	/* when it was last ready; wraps */
 	int			 live;		/* it is in the list of these */
 } slots[FD_SETSIZE];
 static int slots_top;			/* one above the highest in use */

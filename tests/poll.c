@@ -3241,7 +3241,6 @@ lives(struct tun *u)
 	return 0;
 }
 
-/* One that dies takes its own sessions with it, no others. */
 /* More requests come to one worker for the other's session than the channels
  * between them hold, while that one does nothing: they wait for it. */
 static void
@@ -3278,6 +3277,7 @@ channels_full(void **state)
 	settles();
 }
 
+/* One that dies takes its own sessions with it, no others. */
 static void
 worker_dies(void **state)
 {
