@@ -1118,7 +1118,8 @@ host_read(char *host, const char *s, size_t n)
 
 struct poller;
 static struct poller *pollers;		/* sessions of poll servers */
-static int farewelled;			/* a signal ends us soon */
+static int farewells;			/* there are servers to be told, */
+static int farewelled;			/* and a signal ends us soon */
 
 static void	program_stop(void);
 
@@ -2887,32 +2888,46 @@ static const struct steps stdio_steps = {
 	ends_idle, ends_idle, near_sent, ends_done, near_broken
 };
 
-/* A signal: the servers of poll sessions are told, then it ends us. */
+static void
+farewell_late(void *arg)
+{
+	(void)arg;
+	loop_stop();
+}
+
+/*
+ * A signal: the servers of poll sessions are told, ours and the workers', then
+ * it ends us.
+ */
 static void
 on_farewell(void)
 {
+	static struct timer late;
 	struct tunnel *t, *next;
 
-	if (farewelled || pollers == NULL)
+	if (farewelled || (pollers == NULL && crew_size() == 0))
 		signal_finish();
-	farewelled = 1;
+	farewelled = leaving = 1;
 	for (t = tunnels; t != NULL; t = next) {
 		next = t->next;
 		if (t->poller != NULL)
 			tunnel_close(t, "signal", 1);
 	}
-	program_stop();
+	crew_order_all(CREW_FAREWELL);
+	if (crew_size() > 0)
+		timer_set(&late, FAREWELL_MS + 500, farewell_late, NULL);
+	else
+		program_stop();
 }
 
+/* These hops are used: is there a server to be told? */
 static void
 farewell_watch(const struct hop *h)
 {
-	static int watched;
-
-	for (; !watched && h != NULL; h = h->next)
+	for (; !farewells && h != NULL; h = h->next)
 		if (place_has(h, BY_POLL)) {
 			signal_farewell(on_farewell);
-			watched = 1;
+			farewells = 1;
 		}
 }
 
@@ -6174,7 +6189,7 @@ poller_leave(struct tunnel *t)
 		poller_free(p);
 		return;
 	}
-	timer_set(&p->timer, farewelled ? 1000 : 2000, poller_free, p);
+	timer_set(&p->timer, farewelled ? FAREWELL_MS : DELETE_MS, poller_free, p);
 	l = &p->lane[UP];
 	if (l->busy || l->pause > 0)
 		lane_drop(l);
@@ -7362,6 +7377,7 @@ exit_start(void)
 	if (h == NULL || h->carriage != BY_WS)
 		die(2, "-r", "the last -x has to be a gateway, ws://");
 	hop_credentials(opt.hops);
+	farewell_watch(opt.hops);
 	exit_fill(NULL);
 }
 
@@ -7385,6 +7401,10 @@ worker_start(int number)
 	totals->open = 0;
 	memset(slots[number], 0, sizeof(slots[number]));
 	nonces_floor = loop_now();	/* up to now they were another one's */
+	if (farewells) {
+		signal_end();
+		signal_farewell(on_farewell);
+	}
 	listen_start(listeners);
 }
 
@@ -7441,6 +7461,10 @@ worker_note(const struct note *n, int fd)
 	case CREW_DRAIN:
 		worker_drain();
 		break;
+	case CREW_FAREWELL:
+		if (!farewelled)
+			on_farewell();
+		break;
 	case CREW_RELOAD:
 		creds_reload(1);
 		break;
@@ -7458,7 +7482,7 @@ worker_ended(int number, int pid, int how)
 
 	all_totals[number].open = 0;
 	memset(slots[number], 0, sizeof(slots[number]));
-	if (WIFEXITED(how) && WEXITSTATUS(how) == 0)
+	if (farewelled || (WIFEXITED(how) && WEXITSTATUS(how) == 0))
 		return;
 	snprintf(who, sizeof(who), "worker %d", pid);
 	if (WIFSIGNALED(how))
@@ -7521,7 +7545,7 @@ inetd_ended(struct tunnel *t, const char *why, int broken)
 	(void)t;
 	(void)why;
 	status = broken;
-	loop_stop();
+	program_stop();
 }
 
 static const struct asker by_inetd = {
@@ -7535,6 +7559,7 @@ inetd_start(void)
 	union addr peer;
 
 	hop_credentials(opt.hops);
+	farewell_watch(opt.hops);
 	random_bytes(nonce_secret, sizeof(nonce_secret));
 	if ((t = tunnel_new(&by_inetd)) == NULL)
 		die(1, "memory", "%s", strerror(errno));
@@ -7581,6 +7606,7 @@ proxy_start(void)
 	if (opt.cred_file != NULL)
 		signal_watch(SIGHUP, on_reload);
 	signal_watch(SIGQUIT, on_drain);
+	farewell_watch(opt.hops);
 	crew.min = opt.workers;
 	listen_for(listeners, request_accepted, NULL);
 	random_bytes(nonce_secret, sizeof(nonce_secret));

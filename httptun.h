@@ -127,6 +127,8 @@
 #define KHUEVU_MAX	51200	/* of a PUT, before it is encoded */
 #define POLL_ANSWER_MS	35000	/* until an answer is not waited for */
 #define POLL_KEEP_MS	25000	/* an empty PUT, when there is no GET */
+#define DELETE_MS	2000	/* that the server's answer to it may take */
+#define FAREWELL_MS	1000	/* where a signal ends us */
 #define SESSION_SECS	60	/* of a session without a request */
 #define SESSIONS_MAX	1000	/* of all workers together */
 #define SESSIONS_EACH	512
@@ -557,7 +559,7 @@ void	signal_watch(int sig, void (*fn)(void));
 void	signal_end(void);
 /* From now on these signals call fn first, which ends by signal_finish(). */
 void	signal_farewell(void (*fn)(void));
-void	signal_finish(void);	/* ends as the last signal says, if one came */
+void	signal_finish(void);	/* ends as the last one of them, if one came */
 
 /* Wall-clock time as RFC 3339 says, to at least 21 bytes. */
 void	time_stamp(char *);
@@ -819,7 +821,8 @@ int	listen_addrs(union addr *, const char *addr, unsigned port);
 
 /* What the first process tells workers, they it, and they each other. */
 enum {
-	CREW_ACCEPT, CREW_LEAVE, CREW_DRAIN, CREW_RELOAD, CREW_HELPER,
+	CREW_ACCEPT, CREW_LEAVE, CREW_DRAIN, CREW_FAREWELL, CREW_RELOAD,
+	CREW_HELPER,
 	CREW_FULL, CREW_ROOM,
 	CREW_PARK, CREW_WANT, CREW_UNWANT, CREW_LINK,	/* exits' links */
 	CREW_CLAIM, CREW_CLAIMED, CREW_REQUEST,		/* sessions */
@@ -848,6 +851,7 @@ struct crew {
 /* Forks the first workers and keeps them from then on.  -1: errno. */
 int	crew_start(const struct crew *);
 int	crew_size(void);
+/* By CREW_DRAIN and CREW_FAREWELL they end, and the loop with the last one. */
 void	crew_order_all(int);
 /*
  * In a worker: a note to that one (or CREW_FIRST), with a descriptor or -1,

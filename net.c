@@ -254,14 +254,13 @@ static struct {
 	volatile sig_atomic_t	 pending;
 } signals[SIGNALS_MAX];
 static int nsignals;
-static volatile sig_atomic_t signal_last;
+static void (*farewell)(void);		/* of those that end us, */
+static int farewell_signal;		/* and the one that came */
 
 static void
 on_signal(int sig)
 {
 	int i;
-
-	signal_last = sig;
 
 	for (i = 0; i < nsignals; i++)
 		if (signals[i].sig == sig)
@@ -323,13 +322,15 @@ signals_run(void)
 	for (i = 0; i < nsignals; i++)
 		if (signals[i].pending) {
 			signals[i].pending = 0;
+			if (signals[i].fn == farewell)
+				farewell_signal = signals[i].sig;
 			signals[i].fn();
 		}
 }
 
 /*
- * A child takes no part in what its parent does about signals; they leave
- * its mask.
+ * A child takes no part in what its parent does about signals: they leave its
+ * mask, and do what they do by default.
  */
 static void
 signals_reset(sigset_t *mask)
@@ -337,8 +338,10 @@ signals_reset(sigset_t *mask)
 	static const int ignored[] = { SIGHUP, SIGQUIT, SIGUSR1 };
 	size_t i;
 
-	while (nsignals > 0)
+	while (nsignals > 0) {
 		sigdelset(mask, signals[--nsignals].sig);
+		signal_set(signals[nsignals].sig, SIG_DFL);
+	}
 	for (i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
 		signal_set(ignored[i], SIG_IGN);
 	signal_set(SIGCHLD, SIG_DFL);
@@ -2448,6 +2451,7 @@ signal_farewell(void (*fn)(void))
 	struct sigaction old;
 	size_t i;
 
+	farewell = fn;
 	for (i = 0; i < END_SIGNALS; i++)
 		if (sigaction(end_signals[i], NULL, &old) == 0 &&
 		    old.sa_handler == on_end)
@@ -2457,8 +2461,8 @@ signal_farewell(void (*fn)(void))
 void
 signal_finish(void)
 {
-	if (signal_last != 0)
-		on_end(signal_last);
+	if (farewell_signal != 0)
+		on_end(farewell_signal);
 }
 
 void
@@ -3878,8 +3882,21 @@ crew_order_all(int c)
 
 	for (i = 0; i < WORKERS_MAX; i++)
 		crew_order(&workers[i], c);
-	if (c == CREW_DRAIN)
+	if (c == CREW_DRAIN || c == CREW_FAREWELL)
 		crew_draining = 1;
+}
+
+/* What still waits for the channel is somebody's: a client, a link. */
+static void
+letters_last(int sock)
+{
+	struct timeval tv = { 1, 0 };
+	fd_set set;
+
+	FD_ZERO(&set);
+	for (set_add(sock, &set); letters_for(sock); letters_send(sock))
+		if (select(sock + 1, NULL, &set, NULL, &tv) != 1)
+			return;
 }
 
 /* A new worker's life, from the fork to its end. */
@@ -3901,6 +3918,7 @@ worker_run(int number, int fd)
 	crew->start(number);
 	(void)crew_tell(CREW_ROOM, CREW_FIRST, 0, -1);
 	loop_run();
+	letters_last(fd);
 	exit(0);
 }
 

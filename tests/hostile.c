@@ -1864,28 +1864,25 @@ signals(void **state)
 	}
 }
 
-/* Many tunnels are each said goodbye. */
+/* Many tunnels are each said goodbye, whichever process has them. */
 static void
-signal_with_local_ports(void **state)
+each_is_deleted(const struct kit_proxy *near, const char *request, int sig)
 {
 	char ids[3][33] = { "" };
-	struct kit_proc *p;
 	struct ask *a;
-	int i, j;
+	int c, i, j;
 
-	(void)state;
-	gateway(0);
-	gw->many = 1;
-	p = kit_httptun(NULL, "-x", gw->url, "-L", "0:" HOST ":" PORT, NONE);
 	for (i = 0; i < 3; i++) {
-		(void)kit_connect(AF_INET, kit_listening(p, 0));
+		c = kit_connect(AF_INET, near->port);
+		kit_puts(c, request);
 		a = want("POST");
 		memcpy(ids[i], a->target + 1, 32);
 		(void)serve(a);
 		while (under_way("GET") < i + 1)
 			turn(20);
 	}
-	(void)kill(p->pid, SIGTERM);
+	for (i = 0; i < (sig == SIGINT ? near->npids : 1); i++)
+		(void)kill(near->pids[i], sig);
 	for (i = 0; i < 3; i++) {
 		a = want("DELETE");
 		for (j = 0; j < 3 && strcmp(ids[j], a->target + 1) != 0; j++)
@@ -1895,7 +1892,72 @@ signal_with_local_ports(void **state)
 		ids[j][0] = '\0';
 		(void)serve(a);
 	}
-	kit_exits(p, -SIGTERM);
+	kit_exits(near->proc, -sig);
+}
+
+/* SIGTERM comes to the first process, SIGINT, as from a terminal, to all. */
+static void
+signal_with_many(void **state)
+{
+	static const int sigs[] = { SIGTERM, SIGINT };
+	struct kit_proxy near;
+	size_t i;
+
+	(void)state;
+	gateway(0);
+	gw->many = 1;
+	for (i = 0; i < KIT_COUNT(sigs); i++) {
+		memset(&near, 0, sizeof(near));
+		kit_proxy_is(&near, kit_httptun(NULL, "-x", gw->url, "-L",
+		    "0:" HOST ":" PORT, NONE));
+		each_is_deleted(&near, "", sigs[i]);
+		kit_proxy(&near, "-j", "2", "-x", gw->url, "127.0.0.1", "0",
+		    NONE);
+		each_is_deleted(&near, kit_request(HOST ":" PORT, ""),
+		    sigs[i]);
+		kit_err_is(near.proc, kit_str("httptun: listening on 127.0.0.1"
+		    " %u\n", near.port));
+	}
+}
+
+/* Nor does -l -i leave before it has said so. */
+static void
+inetd_deletes(void **state)
+{
+	struct kit_proc *p;
+
+	(void)state;
+	gateway(0);
+	p = kit_httptun(NULL, "-l", "-i", "-x", gw->url, NONE);
+	kit_puts(p->in, kit_request(HOST ":" PORT, ""));
+	(void)serve(want("POST"));
+	kit_expect(p->out, KIT_OK);
+	says(want("GET"), 204, at_end(0, 0), "");
+	kit_eof(p->out);
+	kit_half_close(p->in);
+	says(want("PUT"), 200, at(0), "");
+	cut(want("DELETE"), KIT_WAY_RESET);
+	(void)serve(want("DELETE"));
+	kit_exits(p, 0);
+}
+
+/* A second signal ends all at once. */
+static void
+signal_twice(void **state)
+{
+	struct kit_proxy near;
+	int c;
+
+	(void)state;
+	gateway(0);
+	kit_proxy(&near, "-x", gw->url, LOCAL);
+	c = kit_connect(AF_INET, near.port);
+	kit_puts(c, kit_request(HOST ":" PORT, ""));
+	(void)serve(want("POST"));
+	(void)kill(near.proc->pid, SIGTERM);
+	(void)want("DELETE");
+	(void)kill(near.proc->pid, SIGTERM);
+	kit_exits(near.proc, -SIGTERM);
 }
 
 /* -L: what becomes of the client in each case; the program goes on. */
@@ -3725,7 +3787,9 @@ main(int argc, char *argv[])
 		KIT_TEST(stdout_stalls),
 		KIT_TEST(stdout_is_closed),
 		KIT_TEST(signals),
-		KIT_TEST(signal_with_local_ports),
+		KIT_TEST(signal_with_many),
+		KIT_TEST(signal_twice),
+		KIT_TEST(inetd_deletes),
 		KIT_TEST(local_port),
 		KIT_TEST(waiting),
 		KIT_TEST(waiting_long),

@@ -5769,6 +5769,34 @@ test_crew_tell_full(void **state)
 	worker_leave(-1);
 }
 
+/* A worker that ends sends what waits, before that; not for ever. */
+static void
+test_crew_tell_last(void **state)
+{
+	int channel, fd, other, n;
+	pid_t pid;
+
+	(void)state;
+	channel = worker_become(3);
+	n = channel_fill(own_fd);
+	fd = token(&other);
+	assert_int_equal(crew_tell(CREW_LINK, 1, 77, fd), 0);
+	if ((pid = fork()) == 0) {
+		close(channel);
+		letters_last(own_fd);
+		_exit(nletters);
+	}
+	letters_drop(own_fd);
+	close(own_fd);
+	own_fd = -1;
+	channel_empty(channel, n);
+	assert_int_equal(waitpid(pid, &n, 0), pid);
+	assert_int_equal(n, 0);
+	note_there(channel, CREW_LINK, 1, 77, other);
+	get_end(channel);
+	worker_leave(channel);
+}
+
 /* What a worker gets. */
 static void
 test_worker_note(void **state)
@@ -6160,6 +6188,7 @@ main(void)
 		TEST(test_crew_tell),
 		TEST(test_crew_pass),
 		TEST(test_crew_tell_full),
+		TEST(test_crew_tell_last),
 		TEST(test_worker_note),
 		TEST(test_worker_orphan),
 		TEST(test_crew_route),
