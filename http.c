@@ -2022,8 +2022,10 @@ ws_head_end(struct ws *w)
 	if (w->opcode >= WS_CLOSE) {
 		w->ncontrol = 0;
 		/* Only the last Ping has to be answered (5.5.3). */
-		if (w->opcode == WS_PING)
+		if (w->opcode == WS_PING) {
 			w->ponging = 0;
+			buf_free(&w->pong);
+		}
 	} else if (w->opcode != WS_CONTINUATION) {
 		w->message = w->opcode;
 		w->nend = w->utf8 = w->utf8_min = 0;
@@ -2082,10 +2084,8 @@ ws_close_byte(struct ws *w, unsigned char c)
 static int
 ws_control_came(struct ws *w, const unsigned char *p, size_t n)
 {
-	if (w->opcode == WS_PING) {
-		memcpy(w->pong + w->ncontrol, p, n);
-		w->ncontrol = (unsigned char)(w->ncontrol + n);
-	}
+	if (w->opcode == WS_PING && buf_put(&w->pong, p, n) == -1)
+		return ws_fail(w, WS_BROKEN);
 	while (w->opcode == WS_CLOSE && n-- > 0)
 		if (ws_close_byte(w, *p++) == -1)
 			return -1;
@@ -2101,7 +2101,6 @@ ws_frame_came(struct ws *w)
 	case WS_CLOSE:
 		return ws_close_came(w);
 	case WS_PING:
-		w->npong = w->ncontrol;
 		w->ponging = 1;
 		return 0;
 	case WS_PONG:

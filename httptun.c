@@ -7398,8 +7398,6 @@ static void
 worker_start(int number)
 {
 	totals = &all_totals[number];
-	totals->open = 0;
-	memset(slots[number], 0, sizeof(slots[number]));
 	nonces_floor = loop_now();	/* up to now they were another one's */
 	if (farewells) {
 		signal_end();

@@ -458,19 +458,19 @@ struct ws {
 			 ends:1,	/* the text "end" ends a direction */
 			 ended:1,	/* it came */
 			 closed:1,	/* a Close came: code */
-			 ponging:1,	/* a Pong is owed: pong, npong */
+			 ponging:1,	/* a Pong is owed */
 			 fin:1, masked:1;	/* of the frame being read */
 	unsigned char	 opcode;	/* of the frame */
 	unsigned char	 message;	/* opcode of the unfinished message */
 	unsigned char	 nhead;		/* bytes of the head that are there */
-	unsigned char	 ncontrol;	/* bytes of a control frame's payload */
-	unsigned char	 npong, nend;
+	unsigned char	 ncontrol;	/* bytes of a Close's payload */
+	unsigned char	 nend;
 	unsigned char	 utf8, utf8_min;	/* see utf8_byte() */
 	unsigned	 code;		/* of their Close, or of our reason */
 	unsigned	 phase;		/* of the mask */
 	uint64_t	 left;		/* of the frame's payload */
 	unsigned char	 head[WS_HEAD_MAX], mask[4];
-	unsigned char	 pong[WS_CONTROL_MAX];
+	struct buf	 pong;		/* what it says; the owner's to free */
 };
 
 /*

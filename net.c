@@ -1995,8 +1995,10 @@ ws_done(const struct end *e)
 static void
 ws_free(struct end *e)
 {
-	if (e->ws != NULL)
+	if (e->ws != NULL) {
 		timer_stop(&e->ws->pulse);
+		buf_free(&e->ws->ws.pong);
+	}
 	free(e->ws);
 	e->ws = NULL;
 }
@@ -2025,7 +2027,8 @@ ws_put(struct end *e, int opcode, const void *p, size_t n)
 	unsigned char room[WS_HEAD_MAX + WS_CONTROL_MAX];
 	unsigned char *frame = room + WS_HEAD_MAX;
 
-	memcpy(frame, p, n);
+	if (n > 0)
+		memcpy(frame, p, n);
 	frame = ws_frame(e, opcode, frame, &n);
 	return end_put(e, frame, n);
 }
@@ -2118,11 +2121,15 @@ static void
 ws_pong(struct end *e)
 {
 	struct websocket *w = e->ws;
+	struct buf pong;
 
 	if (w == NULL || !w->ws.ponging || e->out.len > 0 || w->closing)
 		return;
 	w->ws.ponging = 0;
-	(void)ws_put(e, WS_PONG, w->ws.pong, w->ws.npong);
+	pong = w->ws.pong;
+	memset(&w->ws.pong, 0, sizeof(w->ws.pong));
+	(void)ws_put(e, WS_PONG, pong.p, pong.len);
+	buf_free(&pong);
 }
 
 /* A Close came that may come now: 7.1.3, or both `end's were said. */
