@@ -634,9 +634,23 @@ client_allowed(const struct rule *rules, const union addr *client, char *why)
 	return rules_allow(rules, "", 0, &a, 0, why);
 }
 
+static struct listener *listeners;	/* of -l, or who listens for -l -i */
+
+/* localhost, or a name below it (RFC 6761, 6.3). */
+static int
+name_local(const char *name)
+{
+	size_t n = strlen(name);
+
+	n -= n > 0 && name[n - 1] == '.';
+	return name_match("localhost", name, n) ||
+	    name_match("*.localhost", name, n);
+}
+
 /*
  * Whether a client may reach this address of the host that it named; NULL
- * is a name that is looked up elsewhere.
+ * is a name that is looked up elsewhere.  One from another machine never
+ * reaches the proxy itself: what comes back would be a client of this one.
  */
 static int
 target_allowed(const char *name, unsigned port, const union addr *asked,
@@ -645,13 +659,18 @@ target_allowed(const char *name, unsigned port, const union addr *asked,
 	union addr a;
 
 	if (asked == NULL)
-		return rules_allow(opt.targets, name, port, NULL, 0, why);
+		return rules_allow(opt.targets, name, port, NULL,
+		    !local && name_local(name), why);
 	a = *asked;
 	addr_unmap(&a);
 	/* The kernel takes the unspecified address for loopback. */
 	if (addr_any(&a))
 		(void)addr_literal(&a, a.sa.sa_family == AF_INET6 ? "::1" :
 		    "127.0.0.1", port);
+	if (!local && listener_reached(listeners, &a)) {
+		snprintf(why, WHY_MAX, "this proxy itself");
+		return 0;
+	}
 	return rules_allow(opt.targets, name, port, &a, !local &&
 	    (addr_loopback(&a) || addr_link_local(&a)), why);
 }
@@ -951,6 +970,28 @@ place_has(const struct hop *h, enum carriage carriage)
 		if (h->carriage == carriage)
 			return 1;
 	return 0;
+}
+
+/* Whether a hop may be on this machine; where a command leads who knows. */
+static int
+hop_local(const struct hop *h)
+{
+	union addr a;
+
+	for (; h != NULL; h = h->other)
+		if (h->carriage == BY_EXEC || name_local(h->host) ||
+		    (addr_literal(&a, h->host, h->port) == 0 && addr_here(&a)))
+			return 1;
+	return 0;
+}
+
+/* Whether each of them may be: then the last one's targets are, too. */
+static int
+hops_local(const struct hop *h)
+{
+	for (; h != NULL && hop_local(h); h = h->next)
+		;
+	return h == NULL;
 }
 
 /* A hop that is only written down yet. */
@@ -4529,6 +4570,22 @@ request_hops(void)
 	return opt.mode == MODE_EXIT ? NULL : opt.hops;
 }
 
+/*
+ * What others connect to is judged as it was written; it is no address of
+ * this machine, unless the last of them is here.
+ */
+static int
+request_allowed(const struct tunnel *t, const char *host, unsigned port,
+    char *why)
+{
+	union addr a;
+
+	if (opt.mode == MODE_EXIT || (opt.hops == NULL && !opt.reverse))
+		return 1;		/* far_allowed() judges */
+	return target_allowed(host, port, addr_literal(&a, host, port) == 0 ?
+	    &a : NULL, t->local || opt.reverse || !hops_local(opt.hops), why);
+}
+
 static void
 request_judge(struct tunnel *t, const struct head *h, char *host,
     unsigned *port, struct verdict *v)
@@ -4536,8 +4593,6 @@ request_judge(struct tunnel *t, const struct head *h, char *host,
 	uint64_t length;
 	enum framing framing = head_framing(h, &length);
 	enum purpose purpose = request_purpose(t, h);
-	int elsewhere = request_hops() != NULL || opt.reverse;
-	union addr a;
 
 	t->keep = head_persists(h) && framing == BODY_NONE && !draining;
 	t->bodiless = head_method(h, "HEAD") ? 1 : 0;
@@ -4567,10 +4622,7 @@ request_judge(struct tunnel *t, const struct head *h, char *host,
 		v->text = "credentials wanted";
 	} else if (opt.tls_only && purpose == FOR_HTTP)
 		snprintf(v->why, sizeof(v->why), "not TLS");
-	/* What others connect to is no address of this machine. */
-	else if (opt.mode == MODE_EXIT || !elsewhere ||
-	    target_allowed(host, *port, addr_literal(&a, host, *port) == 0 ?
-	    &a : NULL, 1, v->why))
+	else if (request_allowed(t, host, *port, v->why))
 		v->status = 0;
 }
 
@@ -5597,7 +5649,6 @@ poll_post(struct tunnel *t, struct session *s, struct span id,
 	char host[HOST_MAX + 1], what[HOST_MAX + 9], why[WHY_MAX] = "";
 	const char *wrong;
 	enum dialect dialect;
-	union addr a;
 	unsigned port;
 	int form;
 
@@ -5616,8 +5667,7 @@ poll_post(struct tunnel *t, struct session *s, struct span id,
 			session_rouse(s);
 		return;
 	}
-	if ((request_hops() != NULL || opt.reverse) && !target_allowed(host,
-	    port, addr_literal(&a, host, port) == 0 ? &a : NULL, 1, why)) {
+	if (!request_allowed(t, host, port, why)) {
 		request_answer(t, 403, "error=http_request_denied",
 		    "not allowed here", why);
 		return;
@@ -7383,8 +7433,6 @@ exit_start(void)
 
 /* ---- listen mode: processes ---------------------------------------------------- */
 
-static struct listener *listeners;
-
 static void
 listeners_close(void)
 {
@@ -7550,6 +7598,20 @@ static const struct asker by_inetd = {
 	request_opened, request_refused, inetd_ended, 0, 0
 };
 
+/* Whoever accepted for us may listen on all addresses. */
+static void
+inetd_listener(void)
+{
+	static struct listener l;
+	union addr here;
+	socklen_t len = sizeof(here);
+
+	if (getsockname(STDIN_FILENO, &here.sa, &len) == -1)
+		return;
+	(void)addr_literal(&l.addr, "0.0.0.0", addr_port(&here));
+	listeners = &l;
+}
+
 static void
 inetd_start(void)
 {
@@ -7562,9 +7624,10 @@ inetd_start(void)
 	if ((t = tunnel_new(&by_inetd)) == NULL)
 		die(1, "memory", "%s", strerror(errno));
 	fd_peer(STDIN_FILENO, &peer);
-	if (peer.sa.sa_family != AF_UNSPEC)
+	if (peer.sa.sa_family != AF_UNSPEC) {
+		inetd_listener();
 		tunnel_client(t, STDIN_FILENO, &peer);
-	else
+	} else
 		t->local = 1;
 	if (fd_is_socket(STDIN_FILENO)) {
 		fd_own(STDIN_FILENO);

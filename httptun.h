@@ -590,6 +590,7 @@ int	addr_loopback(const union addr *);
 int	addr_any(const union addr *);		/* unspecified: all of them */
 int	addr_link_local(const union addr *);
 int	addr_same_host(const union addr *, const union addr *);
+int	addr_here(const union addr *);		/* one of this machine's */
 
 /* ---- net.c: ends and flows -------------------------------------------------- */
 
@@ -814,6 +815,8 @@ void	listener_stop(struct listener *);
 void	listener_free(struct listener *);	/* also stops it */
 /* Puts it into the loop; room, accepted and arg have to be set.  -1: EMFILE. */
 int	listener_start(struct listener *);
+/* Whether who connects to that address comes to one of these. */
+int	listener_reached(const struct listener *, const union addr *);
 /* The addresses that this would bind (LISTEN_ADDRS at most); 0: unknown. */
 int	listen_addrs(union addr *, const char *addr, unsigned port);
 

@@ -4221,6 +4221,32 @@ listen_both(union addr *a, int any)
 }
 
 int
+addr_here(const union addr *a)
+{
+	union addr own = *a;
+	int fd, here;
+
+	addr_set_port(&own, 0);
+	if ((fd = fd_socket(own.sa.sa_family)) == -1)
+		return !family_missing(errno);
+	here = bind(fd, &own.sa, addr_len(&own)) == 0 ||
+	    errno != EADDRNOTAVAIL;
+	close(fd);
+	return here;
+}
+
+int
+listener_reached(const struct listener *l, const union addr *a)
+{
+	for (; l != NULL; l = l->next)
+		if (addr_port(&l->addr) == addr_port(a) &&
+		    (addr_any(&l->addr) ? addr_here(a) :
+		    addr_same_host(&l->addr, a)))
+			return 1;
+	return 0;
+}
+
+int
 listen_addrs(union addr *a, const char *addr, unsigned port)
 {
 	struct addrinfo hints, *res, *ai;

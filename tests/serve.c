@@ -782,6 +782,94 @@ from_elsewhere(void **state)
 	elsewhere_matrix(m, KIT_COUNT(m));
 }
 
+/* Asked for itself, it would take such a client for one of this machine. */
+static void
+from_elsewhere_to_itself(void **state)
+{
+	static const char *const cases[][4] = {
+		{ "-c", "any", "192.0.2.1" }, { "-c", "any", "*" },
+		{ "-t", "192.0.2.0/24", "*" }, { "-t", "*:1-65535", "0.0.0.0" },
+		{ "-t", "127.0.0.1", "*" }
+	};
+	size_t i;
+
+	(void)state;
+	if (!has_networks())
+		skip();
+	kit_script(here_ns, "ip addr add 198.51.100.1/24 dev near");
+	kit_enter(here_ns);
+	tl = listen_at(AF_INET, "0.0.0.0", 0);
+	kit_leave();
+	for (i = 0; i < KIT_COUNT(cases); i++) {
+		kit_enter(here_ns);
+		px.proc = kit_httptun(NULL, "-lv", cases[i][0], cases[i][1],
+		    cases[i][2], "0", NONE);
+		kit_leave();
+		/* "P" is its own port now, ">" the target's */
+		tport = px.port = kit_listening(px.proc, 0);
+		tries(client_in(there_ns, "192.0.2.1"), "-192.0.2.1:P", -1);
+		tries(client_in(there_ns, "192.0.2.1"), "-127.0.0.1:P", -1);
+		kit_err_wait(px.proc, "this proxy itself");
+		if (strcmp(cases[i][2], "192.0.2.1") != 0)
+			tries(client_in(there_ns, "192.0.2.1"),
+			    "-198.51.100.1:P", -1);
+		tport = port_of(tl);
+		if (i < 4)
+			tries(client_in(there_ns, "192.0.2.1"),
+			    "+192.0.2.1:P", -1);
+		kit_done(px.proc);
+	}
+}
+
+/* A hop that is on this machine connects from here, too. */
+static void
+from_elsewhere_by_a_hop(void **state)
+{
+	static const struct {
+		const char	*hop, *rule, *trials[16];
+	} cases[] = {
+		{ "127.0.0.1:%u", "*", { "-127.0.0.1:P", "-127.1:P",
+		    "-[::ffff:127.0.0.1]:P", "-[::1]:P", "-0:P",
+		    "-localhost:P", "-LOCALHOST.:P", "-a.localhost:P",
+		    "-169.254.1.1:P", "+192.0.2.1:P", "@+127.0.0.1:P",
+		    "@+localhost:P" } },
+		{ "localhost:%u", "*", { "-127.0.0.1:P", "+192.0.2.1:P" } },
+		{ "192.0.2.1:%u", "*", { "-127.0.0.1:P", "+192.0.2.1:P" } },
+		{ "exec:nc %%h %%p", "*", { "-127.0.0.1:P", "-[::1]:P" } },
+		{ "127.0.0.1:%u", "127.0.0.1", { "+127.0.0.1:P",
+		    "-localhost:P", "-127.0.0.2:P" } },
+		{ "127.0.0.1:%u", "localhost", { "+localhost:P",
+		    "-127.0.0.1:P" } },
+	};
+	struct kit_proc *hop;
+	unsigned port;
+	size_t i, k;
+
+	(void)state;
+	if (!has_networks())
+		skip();
+	kit_enter(here_ns);
+	tl = listen_at(AF_INET, "0.0.0.0", 0);
+	hop = kit_httptun(NULL, "-l", "-c", "any", "*", "0", NONE);
+	kit_leave();
+	tport = port_of(tl);
+	port = kit_listening(hop, 0);
+	for (i = 0; i < KIT_COUNT(cases); i++) {
+		kit_enter(here_ns);
+		px.proc = kit_httptun(NULL, "-l", "-c", "any", "-t",
+		    cases[i].rule, "-x", kit_str(cases[i].hop, port),
+		    "192.0.2.1", "0", NONE);
+		kit_leave();
+		px.port = kit_listening(px.proc, 0);
+		for (k = 0; cases[i].trials[k] != NULL; k++)
+			tries(client_in(cases[i].trials[k][0] == '@' ?
+			    here_ns : there_ns, "192.0.2.1"),
+			    cases[i].trials[k] +
+			    (cases[i].trials[k][0] == '@'), -1);
+		kit_done(px.proc);
+	}
+}
+
 /* The same client on a socket that somebody else accepted. */
 static void
 from_elsewhere_by_inetd(void **state)
@@ -806,6 +894,17 @@ from_elsewhere_by_inetd(void **state)
 	tries(c, "-127.0.0.1:P", -1);
 	kit_exits(px.proc, 0);
 	kit_err_is(px.proc, "");
+	/* nor who would come back by the same port */
+	c = client_in(there_ns, "192.0.2.1");
+	opt.in = opt.out = kit_accept(lfd);
+	kit_enter(here_ns);
+	px.proc = kit_httptun(&opt, "-l", "-i", "-c", "any", NONE);
+	kit_leave();
+	kit_drop(opt.in);
+	tport = px.port;
+	tries(c, "-192.0.2.1:P", -1);
+	kit_untouched(lfd);
+	kit_exits(px.proc, 0);
 }
 
 
@@ -2818,7 +2917,7 @@ mapped_clients(void **state)
 
 
 int
-main(void)
+main(int argc, char *argv[])
 {
 	static const struct CMUnitTest tests[] = {
 		TEST(target_rules),
@@ -2828,6 +2927,8 @@ main(void)
 		TEST(faulty_rules),
 		TEST(open_proxies),
 		TEST(from_elsewhere),
+		TEST(from_elsewhere_to_itself),
+		TEST(from_elsewhere_by_a_hop),
 		TEST(from_elsewhere_by_inetd),
 		TEST(tls_at_every_cut),
 		TEST(tls_of_all_versions),
@@ -2862,5 +2963,7 @@ main(void)
 		TEST(mapped_clients)
 	};
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
