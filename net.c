@@ -1801,7 +1801,10 @@ void
 end_came(struct end *e, const void *p, size_t n)
 {
 	e->active = loop_now();
-	if (buf_put(&e->in, p, n) == -1)
+	/* Whoever brings that cannot be told to wait as a socket is. */
+	if (e->peer == NULL && e->in.len >= INPUT_MAX)
+		end_break(e, ENOBUFS);
+	else if (buf_put(&e->in, p, n) == -1)
 		end_break(e, errno);
 	else
 		e->steps->input(e->owner, e);
@@ -1851,14 +1854,22 @@ end_finish(struct end *e)
 void
 end_join(struct end *from, struct end *to)
 {
-	size_t n = from->in.len;
+	struct buf in = from->in;
+	size_t n;
 
 	from->peer = to;
-	if (n > 0) {
-		memcpy(chunk, from->in.p + from->in.off, n);
-		buf_free(&from->in);
+	memset(&from->in, 0, sizeof(from->in));
+	while (in.len > 0 && from->peer == to) {
+		n = in.len < BULK ? in.len : BULK;
+		memcpy(chunk, in.p + in.off, n);
+		buf_take(&in, n);
 		end_relay(from, n);
 	}
+	/* A message was over: what is behind it is its owner's. */
+	if (in.len > 0 && from->error == 0 && !from->closed &&
+	    buf_put(&from->in, in.p + in.off, in.len) == -1)
+		end_break(from, errno);
+	buf_free(&in);
 	/* Unless its owner closed or parted them meanwhile. */
 	if (from->peer == to && ws_done(from))
 		ws_closed(from);

@@ -1087,6 +1087,55 @@ test_flow_early(void **state)
 	sides_close();
 }
 
+static ssize_t
+no_bytes(struct end *e, const void *p, size_t n)
+{
+	(void)e;
+	(void)p;
+	(void)n;
+	errno = EAGAIN;
+	return -1;
+}
+
+/* What an end without a descriptor brought may be more than one read; who
+ * goes on bringing though nobody takes it is cut off. */
+static void
+test_flow_early_much(void **state)
+{
+	static const struct carrier virtual = {
+		"virtual", NULL, no_bytes, NULL, 0
+	};
+	static char bytes[BULK + 1000], got[sizeof(bytes) + INPUT_MAX];
+	size_t n = INPUT_MAX - 1 + sizeof(bytes), have = 0, i;
+	ssize_t r = 0;
+
+	(void)state;
+	for (i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (char)(i * 7 + i / 251);
+	memset(&near, 0, sizeof(near));
+	near.fd = -1;
+	end_virtual(&near.e, &virtual, &steps, &near);
+	end_came(&near.e, bytes, INPUT_MAX - 1);
+	end_came(&near.e, bytes, sizeof(bytes));
+	told(&near, 2, 0, 0);
+	side_open(&far);
+	end_link(&near.e, &far.e);
+	for (; have < n && r != -1; have += (size_t)r) {
+		settle();
+		r = read(far.fd, got + have, sizeof(got) - have);
+	}
+	assert_int_equal(have, n);
+	assert_memory_equal(got, bytes, INPUT_MAX - 1);
+	assert_memory_equal(got + INPUT_MAX - 1, bytes, sizeof(bytes));
+	sides_close();
+	end_virtual(&near.e, &virtual, &steps, &near);
+	end_came(&near.e, bytes, INPUT_MAX);
+	assert_int_equal(near.e.error, 0);
+	end_came(&near.e, bytes, 1);
+	assert_int_equal(near.e.error, ENOBUFS);
+	end_close(&near.e);
+}
+
 /* An end that came before the link comes behind those bytes. */
 static void
 test_flow_early_end(void **state)
@@ -6076,6 +6125,7 @@ main(void)
 		TEST(test_tty_none),
 		TEST(test_flow),
 		TEST(test_flow_early),
+		TEST(test_flow_early_much),
 		TEST(test_flow_early_end),
 		TEST(test_unlinked),
 		TEST(test_ready),
