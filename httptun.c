@@ -1187,7 +1187,8 @@ struct opening {
 	struct timer	 soon;		/* what is not done at once */
 	unsigned	 port;
 	unsigned	 want;		/* number of our wish for a link, or 0 */
-	uint64_t	 answered;	/* who gets credentials, a bit each */
+	uint64_t	 answered[2];	/* who gets credentials, a bit each;
+					 * inside of its WebSocket */
 	int		 nth;		/* number of hop */
 	int		 inside;	/* asked inside of its WebSocket */
 	int		 renewed;	/* nonces that were too old */
@@ -1196,8 +1197,8 @@ struct opening {
 	enum framing	 framing;	/* of a refusal's body being skipped */
 	uint64_t	 left;
 	struct chunked	 chunked;
-	int		 ticks;		/* until it is given up, */
-	int		 from, until;	/* and from when to when this way is */
+	int64_t		 ticks;		/* until it is given up, */
+	int64_t		 from, until;	/* and from when to when this way is */
 	int		 asked;		/* the hop, and it has to answer */
 	int		 fixed;		/* there is no other way */
 	unsigned char	 pick[HOPS_MAX + 1];	/* who, of each place */
@@ -1330,7 +1331,7 @@ static void
 log_tunnel(const struct tunnel *t, const char *why)
 {
 	struct buf b = { NULL, 0, 0, 0 };
-	char stamp[21], client[ADDR_PORT_TEXT];
+	char stamp[21], client[ADDR_PORT_TEXT], text[1024];
 	int64_t ms = loop_now() - t->since;
 
 	if (!opt.verbose)
@@ -1340,9 +1341,10 @@ log_tunnel(const struct tunnel *t, const char *why)
 	(void)buf_fmt(&b, "httptun: %s %s", stamp, client);
 	log_word(&b, t->user != NULL ? t->user : "-");
 	log_word(&b, t->what != NULL ? t->what : "-");
+	(void)text_escape(text, sizeof(text), why, strlen(why));
 	(void)buf_fmt(&b, " %d %llu %llu %lld.%03d %s\n", t->status,
 	    (unsigned long long)t->near.got, (unsigned long long)t->far.got,
-	    (long long)(ms / 1000), (int)(ms % 1000), why);
+	    (long long)(ms / 1000), (int)(ms % 1000), text);
 	(void)!write(STDERR_FILENO, b.p + b.off, b.len);
 	buf_free(&b);
 }
@@ -1537,10 +1539,10 @@ opening_route(struct tunnel *t)
 	if (t->lane != NULL && (o->stop = lane_stop(t->lane)) == o->first)
 		o->first = NULL;
 	/* -A basic: who has credentials sends them at once. */
-	o->answered = 0;
+	o->answered[0] = o->answered[1] = 0;
 	for (i = 0, h = o->first; opt.auth == AUTH_BASIC && h != NULL; i++) {
 		if (h->pass != NULL)
-			o->answered |= (uint64_t)1 << 2 * i;
+			o->answered[0] |= (uint64_t)1 << i;
 		h = hop_next(o, h);
 	}
 	o->renewed = 0;
@@ -1673,7 +1675,7 @@ static void
 opening_late(struct tunnel *t)
 {
 	struct opening *o = t->opening;
-	int secs = (o->from - o->ticks) * TICK_MS / 1000;
+	int secs = (int)((o->from - o->ticks) * TICK_MS / 1000);
 
 	if (o->want != 0)
 		tunnel_refuse(t, o->silent ? 504 : 503, o->silent ?
@@ -1791,7 +1793,7 @@ tunnel_open(struct tunnel *t, const char *host, unsigned port,
 	if ((o->fixed = t->lane != NULL))
 		memcpy(o->pick, lane_picks(t->lane), sizeof(o->pick));
 	t->state = OPENING;
-	o->ticks = opt.wait * (1000 / TICK_MS);
+	o->ticks = (int64_t)opt.wait * (1000 / TICK_MS);
 	opening_route(t);
 	o->ticks--;
 	timer_set(&t->deadline, TICK_MS, opening_tick, t);
@@ -1995,11 +1997,11 @@ ws_protocol(const struct opening *o)
 	    hop_next(o, o->hop) == NULL ? "exit.httptun" : "connect.httptun";
 }
 
-/* Whether the hop being asked gets credentials: a bit of answered. */
-static uint64_t
-hop_bit(const struct opening *o)
+/* Whether the hop being asked gets credentials. */
+static int
+hop_authorized(const struct opening *o)
 {
-	return (uint64_t)1 << (2 * o->nth + o->inside);
+	return o->answered[o->inside] >> o->nth & 1;
 }
 
 /* Its Host field: the default port is not said. */
@@ -2298,7 +2300,7 @@ hop_ask(struct tunnel *t)
 		return;
 	o->asked = 1;
 	bad = (ws ? ws_request : connect_request)(o, &b, first);
-	if ((o->answered & hop_bit(o) || (h->digest != NULL && !o->inside)) &&
+	if ((hop_authorized(o) || (h->digest != NULL && !o->inside)) &&
 	    (!first || !extra_replaces(field))) {
 		uri.p = ws ? h->path : hop_target(o);
 		uri.n = strlen(uri.p);
@@ -2492,8 +2494,8 @@ hop_challenged(struct tunnel *t, const struct head *h, size_t len)
 	hop_offers(h, &offer);
 	/* A nonce that is too old each time is no nonce. */
 	offer.stale &= o->renewed < RENEWALS;
-	o->renewed += o->answered & hop_bit(o) ? 1 : 0;
-	wrong = hop_accept(o->hop, &offer, (o->answered & hop_bit(o)) != 0);
+	o->renewed += hop_authorized(o);
+	wrong = hop_accept(o->hop, &offer, hop_authorized(o));
 	if (wrong != NULL) {
 		o->fault.received = h->status;
 		tunnel_refuse(t, 502, "destination_unavailable", o->hop->who,
@@ -2502,7 +2504,7 @@ hop_challenged(struct tunnel *t, const struct head *h, size_t len)
 		    offer_hint(&offer));
 		return;
 	}
-	o->answered |= hop_bit(o);
+	o->answered[o->inside] |= (uint64_t)1 << o->nth;
 	o->framing = head_framing(h, &o->left);
 	if (!head_persists(h) || o->framing == BODY_CLOSE ||
 	    o->framing == BODY_BAD || o->left > REFUSAL_MAX) {

@@ -2368,14 +2368,17 @@ test_time_out(void **state)
 	static const char *const drops[] = { "HTTP/1.1 200 xxxxxxxxxxxxxxx",
 	    "HTTP/1.1 100 C\r\n\r\n" };
 	struct peer px = peer();
-	struct kit_proc *p[5];
+	struct kit_proc *p[5], *ages;
 	int64_t since;
 	unsigned hole;
-	int fd[5];
+	int fd[5], c;
 
 	(void)state;
 	kit_blackhole(&hole);
 	since = kit_now();
+	ages = kit_httptun(NULL, "-w", "999999999", "-x", px.hp, HOST, PORT,
+	    NULL);
+	c = asked(&px, AUTHORITY);
 	p[4] = kit_httptun(NULL, "-w", "2", "-x", kit_str("user:pass@%s",
 	    px.hp), HOST, PORT, NULL);
 	fd[4] = asked(&px, AUTHORITY);
@@ -2402,6 +2405,30 @@ test_time_out(void **state)
 	fails(p[4], 1, kit_str("httptun: %s: ", px.hp));
 	assert_in_range(kit_now() - since, 1900, 2900);
 	kit_untouched(px.lfd);
+	kit_puts(c, OK200);
+	kit_drop(c);
+	kit_half_close(ages->in);
+	kit_exits(ages, 0);
+}
+
+/* What a hop says is no line, nor a colour, of the log's. */
+static void
+test_log_escapes(void **state)
+{
+	struct peer px = peer();
+	struct kit_proc *p;
+	int c;
+
+	(void)state;
+	p = kit_httptun(NULL, "-v", "-x", px.hp, "-L", "0:" AUTHORITY, NULL);
+	c = kit_connect(AF_INET, kit_listening(p, 0));
+	kit_puts(asked(&px, AUTHORITY),
+	    "HTTP/1.1 502 bad\033[31m\rhttptun: a lie\r\n\r\n");
+	kit_expect_reset(c);
+	kit_err_wait(p, " 502 0 0 ");
+	if (strpbrk(kit_err(p), "\r\033") != NULL)
+		kit_fail("the log is not escaped");
+	kit_err_has(p, "bad\\x1b[31m\\x0dhttptun: a lie\n");
 }
 
 /* -I ends what is idle, and only that; -w ends nothing that is open. */
@@ -3059,6 +3086,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_signals),
 		KIT_TEST(test_zero_io),
 		KIT_TEST(test_time_out),
+		KIT_TEST(test_log_escapes),
 		KIT_TEST(test_idle),
 		KIT_TEST(test_source_address),
 		KIT_TEST(test_families_and_names),
