@@ -1071,6 +1071,9 @@ field_stays(const struct head *h, const struct field *f)
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (span_is(f->name, names[i]))
 			return 1;
+	/* HTTP/1.0 knows no 100 (RFC 9110, 10.1.1). */
+	if (h->minor == 0 && span_is(f->name, "Expect"))
+		return 1;
 	/* The length is what the message was judged by: it is not theirs. */
 	if (span_is(f->name, "Content-Length"))
 		return head_field(h, "Transfer-Encoding", NULL) != NULL ||
@@ -1083,14 +1086,23 @@ int
 head_pass(struct buf *b, const struct head *h)
 {
 	const struct field *f;
+	uint64_t left = 0;
 	int bad = 0;
 
+	/* One more has passed it on (RFC 9110, 7.6.2). */
+	if ((head_method(h, "TRACE") || head_method(h, "OPTIONS")) &&
+	    head_number(h, "Max-Forwards", &left) != 1)
+		left = 0;
 	for (f = h->field; f < h->field + h->nfields; f++) {
 		if (field_stays(h, f))
 			continue;
 		bad |= buf_put(b, f->name.p, f->name.n);
 		bad |= buf_put(b, ": ", 2);
-		bad |= buf_text(b, f->value);
+		if (span_is(f->name, "Max-Forwards") && left > 0)
+			bad |= buf_fmt(b, "%llu",
+			    (unsigned long long)left - 1);
+		else
+			bad |= buf_text(b, f->value);
 		bad |= buf_put(b, "\r\n", 2);
 	}
 	return bad | buf_fmt(b, "Via: 1.%d httptun\r\n", h->minor);
@@ -1226,6 +1238,9 @@ target_split(struct span t, struct span *authority, struct span *path)
 	path->n = (size_t)(end - p);
 	if (memchr(authority->p, '@', authority->n) != NULL)
 		return "userinfo in the URL";
+	/* An empty port is none (RFC 3986, 3.2.3). */
+	if (authority->n > 1 && p[-1] == ':')
+		authority->n--;
 	if (memchr(p, '#', path->n) != NULL)
 		return "a fragment in the URL";
 	return NULL;
@@ -2312,6 +2327,7 @@ static const struct {
 	{ 414, "URI Too Long" },
 	{ 426, "Upgrade Required" },
 	{ 431, "Request Header Fields Too Large" },
+	{ 501, "Not Implemented" },
 	{ 502, "Bad Gateway" },
 	{ 503, "Service Unavailable" },
 	{ 504, "Gateway Timeout" },

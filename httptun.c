@@ -241,12 +241,47 @@ field_secret(struct span name)
 	    span_is(name, "Set-Cookie");
 }
 
+/*
+ * The userinfo of the URL or authority that stands in n bytes at s; its n is
+ * 0 where there is none.
+ */
+static struct span
+url_userinfo(const char *s, size_t n)
+{
+	struct span user = { s, 0 };
+	size_t i;
+
+	for (i = 0; i + 3 <= n; i++)
+		if (memcmp(s + i, "://", 3) == 0) {
+			user.p = s + i + 3;
+			n -= i + 3;
+			break;
+		}
+	for (i = 0; i < n && strchr("/?# ", user.p[i]) == NULL; i++)
+		if (user.p[i] == '@')
+			user.n = i;
+	return user;
+}
+
+/* What stands in the text where a line of a head may have a URL. */
+static struct span
+line_userinfo(const char *line, int len, int first)
+{
+	const char *blank = memchr(line, ' ', (size_t)len);
+	struct span none = { line, 0 }, user;
+
+	if (blank == NULL)
+		return none;
+	user = url_userinfo(blank + 1, (size_t)(line + len - blank - 1));
+	return first || user.p != blank + 1 ? user : none;
+}
+
 /* -vv: the lines of a head, "httptun: who: > line", credentials masked. */
 static void
 say_head(const char *who, int direction, const unsigned char *p, size_t n)
 {
 	const char *s = (const char *)p, *end = s + n, *nl, *colon;
-	struct span name;
+	struct span name, user;
 	int len;
 
 	for (; opt.verbose > 1 && s < end; s = nl + 1) {
@@ -262,6 +297,12 @@ say_head(const char *who, int direction, const unsigned char *p, size_t n)
 		name.n = colon != NULL ? (size_t)(colon - s) : 0;
 		if (field_secret(name))
 			say(who, "%c %.*s: ***", direction, (int)name.n, s);
+		else if ((user = line_userinfo(s, len,
+		    s == (const char *)p)).n > 0)
+			say(who, "%c %.*s***%.*s", direction,
+			    (int)(user.p - s), s,
+			    len - (int)(user.p - s) - (int)user.n,
+			    user.p + user.n);
 		else
 			say(who, "%c %.*s", direction, len, s);
 	}
@@ -421,10 +462,19 @@ ports_valid(const char *s)
 	}
 }
 
+/* The kernel takes the unspecified address for loopback. */
+static void
+addr_to_loopback(union addr *a)
+{
+	(void)addr_literal(a, a->sa.sa_family == AF_INET6 ? "::1" :
+	    "127.0.0.1", addr_port(a));
+}
+
 /* The host part of a rule: a network, or else a name or a pattern. */
 static const char *
 rule_host(struct rule *r, char *host, const char *bits, int client)
 {
+	const char *dot;
 	unsigned all;
 	long n;
 	size_t len;
@@ -437,7 +487,16 @@ rule_host(struct rule *r, char *host, const char *bits, int client)
 		    text_number(bits, strlen(bits), 0, (long)all);
 		if (n == -1)
 			return "bad number of bits";
+		/* 10/8 is 0.0.0.10/8, which nobody means. */
+		for (len = 0, dot = host; (dot = strchr(dot, '.')) != NULL;
+		    dot++)
+			len++;
+		if (bits != NULL && all == 32 && len != 3)
+			return "not all four parts of the address";
 		addr_unmap(&r->net);
+		/* What the kernel takes it for, as in target_allowed(). */
+		if (!client && bits == NULL && addr_any(&r->net))
+			addr_to_loopback(&r->net);
 		if (all == 128 && r->net.sa.sa_family == AF_INET)
 			n = n < 96 ? 0 : n - 96;
 		r->bits = (unsigned)n;
@@ -663,10 +722,8 @@ target_allowed(const char *name, unsigned port, const union addr *asked,
 		    !local && name_local(name), why);
 	a = *asked;
 	addr_unmap(&a);
-	/* The kernel takes the unspecified address for loopback. */
 	if (addr_any(&a))
-		(void)addr_literal(&a, a.sa.sa_family == AF_INET6 ? "::1" :
-		    "127.0.0.1", port);
+		addr_to_loopback(&a);
 	if (!local && listener_reached(listeners, &a)) {
 		snprintf(why, WHY_MAX, "this proxy itself");
 		return 0;
@@ -1579,8 +1636,8 @@ hop_another(struct opening *o, const struct hop *h)
 }
 
 /*
- * There may be another way where a hop is down, or says that it cannot; what
- * it does not want (4xx) is its last word.
+ * There may be another way where a hop is down, or says that it cannot (5xx);
+ * anything else that it says is its last word.
  */
 static int
 hop_fall_back(struct tunnel *t)
@@ -1591,7 +1648,7 @@ hop_fall_back(struct tunnel *t)
 	size_t n = strlen(o->before);
 
 	if (o->fixed || o->hop == NULL || o->hop == &exit_hop ||
-	    o->ticks <= 0 || (f->received >= 400 && f->received <= 499))
+	    o->ticks <= 0 || (f->received != 0 && f->received / 100 != 5))
 		return 0;
 	next = o->asked ? hop_next(o, o->hop) : NULL;
 	if ((next == NULL || !hop_another(o, next)) &&
@@ -2846,6 +2903,8 @@ near_sent(void *arg, struct end *e)
 }
 
 /* What breaks the near end, breaks the tunnel in whatever state. */
+static void	http_malformed(struct tunnel *);
+
 static void
 near_broken(void *arg, struct end *e)
 {
@@ -2854,6 +2913,9 @@ near_broken(void *arg, struct end *e)
 	/* A WebSocket on which no tunnel is may be closed. */
 	if (t->state == HEAD && e->ws != NULL && e->error == ECONNABORTED)
 		tunnel_close(t, "done", 0);
+	else if (t->state == OPEN && t->exchange != NULL &&
+	    !t->exchange->answered && e->error == EBADMSG)
+		http_malformed(t);
 	else
 		tunnel_close(t, end_why(e), 1);
 }
@@ -2988,8 +3050,8 @@ stdio_start(void)
 	if (opt.fdpass && opt.bridge != NULL)
 		die(2, "-F", "not with a WebSocket server");
 	farewell_watch(hops);
-	if (opt.fdpass && !fd_is_socket(STDOUT_FILENO))
-		die(2, "-F", "stdout is no socket");
+	if (opt.fdpass && !fd_is_local(STDOUT_FILENO))
+		die(2, "-F", "stdout is no Unix socket");
 	if ((t = tunnel_new(&by_stdio)) == NULL)
 		die(1, "memory", "%s", strerror(errno));
 	if (!opt.fdpass && !opt.zero)
@@ -4164,7 +4226,7 @@ request_refused(struct tunnel *t)
 
 	fault_text(f, proxy_status, sizeof(proxy_status), text, sizeof(text));
 	/* Bytes behind the CONNECT were the tunnel's, and are no request. */
-	if (t->exchange == NULL && t->near.in.len > 0)
+	if (t->exchange == NULL && end_more(&t->near))
 		t->keep = 0;
 	exchange_free(t);
 	t->opening = NULL;
@@ -4185,6 +4247,7 @@ request_malformed(const struct head *h, enum framing framing)
 	const struct field *host = head_field(h, "Host", NULL);
 	char name[HOST_MAX + 1];
 	unsigned port;
+	size_t n;
 
 	if (framing == BODY_BAD)
 		return "ambiguous length";
@@ -4194,8 +4257,9 @@ request_malformed(const struct head *h, enum framing framing)
 	if (host == NULL)
 		return head_method(h, "CONNECT") || h->minor == 0 ? NULL :
 		    "no Host field";
-	if (host->value.n > 0 && authority_parse(host->value.p, host->value.n,
-	    name, &port, 80) != NULL)
+	if ((n = host->value.n) > 1 && host->value.p[n - 1] == ':')
+		n--;			/* an empty port is none */
+	if (n > 0 && authority_parse(host->value.p, n, name, &port, 80) != NULL)
 		return "bad Host field";
 	return NULL;
 }
@@ -4588,6 +4652,16 @@ request_allowed(const struct tunnel *t, const char *host, unsigned port,
 	    &a : NULL, t->local || opt.reverse || !hops_local(opt.hops), why);
 }
 
+/* A request that is for whom it has come to (RFC 9110, 7.6.2). */
+static int
+request_stops(const struct head *h)
+{
+	uint64_t left;
+
+	return (head_method(h, "TRACE") || head_method(h, "OPTIONS")) &&
+	    head_number(h, "Max-Forwards", &left) == 1 && left == 0;
+}
+
 static void
 request_judge(struct tunnel *t, const struct head *h, char *host,
     unsigned *port, struct verdict *v)
@@ -4595,6 +4669,7 @@ request_judge(struct tunnel *t, const struct head *h, char *host,
 	uint64_t length;
 	enum framing framing = head_framing(h, &length);
 	enum purpose purpose = request_purpose(t, h);
+	static const char here[] = "this is httptun, an HTTP proxy";
 
 	t->keep = head_persists(h) && framing == BODY_NONE && !draining;
 	t->bodiless = head_method(h, "HEAD") ? 1 : 0;
@@ -4618,13 +4693,17 @@ request_judge(struct tunnel *t, const struct head *h, char *host,
 	else if (purpose == FOR_NOTHING) {
 		v->status = 404;
 		v->error = NULL;
-		v->text = "this is httptun, an HTTP proxy";
+		v->text = here;
 	} else if (!request_authorized(t, h, "Proxy-Authorization")) {
 		v->status = 407;
 		v->text = "credentials wanted";
 	} else if (opt.tls_only && purpose == FOR_HTTP)
 		snprintf(v->why, sizeof(v->why), "not TLS");
-	else if (request_allowed(t, host, *port, v->why))
+	else if (purpose == FOR_HTTP && request_stops(h)) {
+		v->status = head_method(h, "TRACE") ? 501 : 200;
+		v->error = NULL;
+		v->text = here;
+	} else if (request_allowed(t, host, *port, v->why))
 		v->status = 0;
 }
 
@@ -4673,14 +4752,22 @@ ws_serve(struct tunnel *t, const struct head *h, size_t len)
 	}
 }
 
-/* A copy of what was asked for, without what may be secret in a query. */
+/* A copy of what was asked for, without what may be secret in it. */
 static char *
 request_what(const struct head *h)
 {
 	const char *query = memchr(h->target.p, '?', h->target.n);
+	size_t n = query == NULL ? h->target.n :
+	    (size_t)(query - h->target.p);
+	struct span user = url_userinfo(h->target.p, n);
+	int before = (int)(user.p - h->target.p);
+	char *what = malloc(n + 4);
 
-	return strndup(h->target.p, query == NULL ? h->target.n :
-	    (size_t)(query - h->target.p));
+	if (what != NULL)
+		snprintf(what, n + 4, "%.*s%s%.*s", before, h->target.p,
+		    user.n > 0 ? "***" : "", (int)n - before - (int)user.n,
+		    user.p + user.n);
+	return what;
 }
 
 static void
@@ -4730,7 +4817,7 @@ request_serve(struct tunnel *t, const struct head *h, size_t len)
 	if (purpose == FOR_POLL)
 		poll_unput(t, framing == BODY_NONE ? 0 : framing ==
 		    BODY_LENGTH ? length : UINT64_MAX);
-	if (connect && t->near.in.len > 0)	/* as in request_refused() */
+	if (connect && end_more(&t->near))	/* as in request_refused() */
 		t->keep = 0;
 	request_answer(t, v.status, v.error, v.text, v.why);
 }
@@ -4935,6 +5022,19 @@ http_done(void *arg, struct end *e)
 		lane_over(t->lane);
 	else
 		http_answered(t);
+}
+
+/* The request's body cannot be what it says: the client hears of it. */
+static void
+http_malformed(struct tunnel *t)
+{
+	totals->open--;
+	end_part(&t->near);
+	end_reset(&t->far);
+	t->near.codec = NULL;
+	t->near.error = 0;
+	t->keep = 0;
+	request_answer(t, 400, NULL, "malformed chunks", NULL);
 }
 
 /* The origin gave no reply that could be passed on. */
@@ -7456,16 +7556,23 @@ worker_start(int number)
 	listen_start(listeners);
 }
 
+/* Tunnels go on; requests that have not come yet come too late. */
 static void
-worker_drain(void)
+requests_end(void)
 {
 	struct tunnel *t;
 
 	draining = 1;
-	listeners_close();
 	for (t = tunnels; t != NULL; t = t->next)
 		if (t->state == HEAD || t->state == PARKED)
 			tunnel_close(t, "done", 0);
+}
+
+static void
+worker_drain(void)
+{
+	listeners_close();
+	requests_end();
 	worker_load();
 }
 
@@ -7621,6 +7728,9 @@ inetd_start(void)
 	union addr peer;
 
 	hop_credentials(opt.hops);
+	if (opt.cred_file != NULL)
+		signal_watch(SIGHUP, on_reload);
+	signal_watch(SIGQUIT, requests_end);
 	farewell_watch(opt.hops);
 	random_bytes(nonce_secret, sizeof(nonce_secret));
 	if ((t = tunnel_new(&by_inetd)) == NULL)
@@ -7651,7 +7761,9 @@ proxy_start(void)
 
 	if (opt.port != NO_PORT)
 		(void)listen_check(a, opt.addr, opt.port, "-l", guarded);
-	passed = opt.port == NO_PORT ? listen_passed(&listeners) : 0;
+	passed = listen_passed(&listeners);
+	if (opt.port != NO_PORT && passed != 0)
+		die(2, "LISTEN_FDS", "-l takes no operand then");
 	for (l = listeners; l != NULL; l = l->next)
 		listen_guard(&l->addr, guarded);
 	if (opt.port == NO_PORT && passed <= 0)

@@ -680,6 +680,8 @@ void	end_link(struct end *, struct end *);	/* both ways */
 void	end_part(struct end *from);	/* what comes is the owner's again */
 /* 1: it was reset, which goes unnoticed while nothing is read from it. */
 int	end_failed(struct end *);
+/* Whether bytes have come that its owner has not taken, read or not. */
+int	end_more(const struct end *);
 /* What it is on has broken: so will it, when what came is read. */
 void	end_doom(struct end *, int error);
 /* exact: the first n bytes of in are the owner's, the rest stays unread. */
@@ -880,6 +882,7 @@ void	*shared_alloc(size_t);
 /* Passes fd with one byte over the socket.  -1: errno. */
 int	fd_pass(int sock, int fd);
 int	fd_is_socket(int fd);
+int	fd_is_local(int fd);		/* a Unix socket, which passes others */
 /*
  * Asks on /dev/tty without echo, and puts all deadlines off by the time that
  * it took.  -1: errno, ENXIO: there is no terminal.

@@ -822,6 +822,15 @@ fd_is_socket(int fd)
 	return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
+int
+fd_is_local(int fd)
+{
+	union addr a;
+	socklen_t len = sizeof(a);
+
+	return getsockname(fd, &a.sa, &len) == 0 && a.sa.sa_family == AF_UNIX;
+}
+
 void
 fd_peer(int fd, union addr *a)
 {
@@ -1902,6 +1911,15 @@ end_failed(struct end *e)
 	return e->error != 0 || ((e->carrier == &tcp || e->ws != NULL) &&
 	    getsockopt(e->rfd, SOL_SOCKET, SO_ERROR, &e->error, &len) == 0 &&
 	    e->error != 0);
+}
+
+int
+end_more(const struct end *e)
+{
+	char c;
+
+	return e->in.len > 0 || (e->carrier == &tcp &&
+	    recv(e->rfd, &c, 1, MSG_PEEK) == 1);
 }
 
 void

@@ -2039,6 +2039,12 @@ test_pass(void **state)
 
 	p = kit_httptun(NULL, "-F", "-x", px.hp, HOST, PORT, NULL);
 	fails(p, 2, "httptun: ");
+	/* TCP passes no descriptor, and says nothing */
+	opt.out = kit_connect(AF_INET, px.port);
+	(void)kit_accept(px.lfd);
+	p = kit_httptun(&opt, "-F", "-x", px.hp, HOST, PORT, NULL);
+	kit_exits(p, 2);
+	kit_err_has(p, "httptun: -F: ");
 	kit_untouched(px.lfd);
 }
 

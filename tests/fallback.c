@@ -217,6 +217,7 @@ test_final(void **state)
 	static const char *const answers[] = {
 		"400 Bad", "403 Forbidden", "404 Not Found",
 		"407 Proxy Authentication Required", "429 Later",
+		"101 Other", "302 Found", "300 Many", "600 Odd", "999 Odd",
 	};
 	struct peer a = peer(), b = peer();
 	struct kit_proc *p;

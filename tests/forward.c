@@ -1104,6 +1104,17 @@ has_no_response(int c)
 }
 
 static void
+is_malformed(int c)
+{
+	char buf[4096];
+
+	(void)kit_to_the_end(c, buf, sizeof(buf));
+	if (strncmp(buf, "HTTP/1.1 400 ", 13) != 0)
+		kit_fail("no 400: <<%s>>", buf);
+	(void)close(c);
+}
+
+static void
 bad_chunks_from_the_client(void **state)
 {
 	struct pollfd pfd = { .events = POLLIN };
@@ -1119,10 +1130,10 @@ bad_chunks_from_the_client(void **state)
 		kit_poll(p.o, POLLIN, "the head");
 		kit_puts(p.c, bad_chunks[i]);
 		stays_incomplete(p.o);
-		has_no_response(p.c);
+		is_malformed(p.c);
 		/* and with the head: the origin need not know of it */
 		p.c = ask(kit_str(POST TE "\r\n%s", bad_chunks[i]));
-		has_no_response(p.c);
+		is_malformed(p.c);
 		rests();
 		pfd.fd = ol;
 		if (poll(&pfd, 1, 0) > 0)
@@ -1130,6 +1141,42 @@ bad_chunks_from_the_client(void **state)
 	}
 	serves();
 	kit_proxy_settles(&px);
+}
+
+/* What came as far as it may go has come to us (RFC 9110, 7.6.2). */
+static void
+forwards_no_more(void **state)
+{
+	static const struct {
+		const char	*method, *left;
+		int		 status;	/* 0: the origin's */
+	} cases[] = {
+		{ "OPTIONS", "0", 200 }, { "TRACE", "0", 501 },
+		{ "OPTIONS", "1", 0 }, { "TRACE", "2", 0 }, { "GET", "0", 0 }
+	};
+	struct pair p;
+	size_t i;
+	int c;
+
+	(void)state;
+	SERVE(LOCAL);
+	for (i = 0; i < KIT_COUNT(cases); i++) {
+		const char *asks = fill(kit_str("%s " URL "/ HTTP/1.1\r\n"
+		    "Host: h\r\nMax-Forwards: %s\r\n\r\n",
+		    cases[i].method, cases[i].left));
+
+		if (cases[i].status == 0) {
+			p = asked(asks);
+			is("Max-Forwards", kit_field(head_at(p.o),
+			    "Max-Forwards"), i == 3 ? "1" : "0");
+			answered(p, 0);
+			continue;
+		}
+		c = ask(asks);
+		(void)kit_refusal(c, cases[i].status, NULL, KIT_STAYS);
+		(void)close(c);
+		kit_untouched(ol);
+	}
 }
 
 /* Extensions and trailers have an end, or they are ended. */
@@ -3197,7 +3244,7 @@ static const struct CMUnitTest tests[] = {
 	KIT_TEST(long_requests), KIT_TEST(request_bodies),
 	KIT_TEST(chunks_are_not_held), KIT_TEST(every_cut_of_a_request),
 	KIT_TEST(bytes_behind), KIT_TEST(smugglers), KIT_TEST(named_framing),
-	KIT_TEST(bad_chunks_from_the_client), KIT_TEST(endless_chunks),
+	KIT_TEST(forwards_no_more), KIT_TEST(bad_chunks_from_the_client), KIT_TEST(endless_chunks),
 	KIT_TEST(bad_urls), KIT_TEST(no_urls), KIT_TEST(its_own_url),
 	KIT_TEST(responses_pass), KIT_TEST(http_1_0_origins),
 	KIT_TEST(via_of_a_response), KIT_TEST(without_a_body),

@@ -912,6 +912,38 @@ bytes_behind_a_refused_connect(void **state)
 	settles();
 }
 
+/* A request of n bytes, which is none for a proxy. */
+static const char *
+padded(size_t n)
+{
+	return kit_str("%sX: %s\r\n\r\n", GET,
+	    kit_times(n - strlen(GET) - 7, "y"));
+}
+
+/* Also when they have not been read with it. */
+static void
+bytes_unread_behind_a_refused_connect(void **state)
+{
+	const char *users = kit_file("users", 0600, "alice:secret\n");
+	const size_t once = 16384 + 1024;	/* is read */
+	const char *connect;
+	size_t n;
+	int c;
+
+	(void)state;
+	serve("-a", users, LOCAL);
+	connect = kit_request_to(tport);
+	for (n = once - 1; n <= once + 1; n++) {
+		c = ask(kit_str("%s%s%s" GET "\r\n", padded(9000),
+		    padded(n - 9000 - strlen(connect)), connect));
+		(void)kit_refusal(c, 404, NULL, KIT_STAYS);
+		(void)kit_refusal(c, 404, NULL, KIT_STAYS);
+		(void)kit_refusal(c, 407, NULL, KIT_CLOSES);
+		(void)close(c);
+	}
+	settles();
+}
+
 static void
 head_without_a_body(void **state)
 {
@@ -1962,6 +1994,7 @@ main(void)
 		KIT_TEST(stays_or_closes),
 		KIT_TEST(asks_without_reading),
 		KIT_TEST(bytes_behind_a_refused_connect),
+		KIT_TEST(bytes_unread_behind_a_refused_connect),
 		KIT_TEST(head_without_a_body),
 		KIT_TEST(connect_at_every_cut),
 		KIT_TEST(refusals_at_every_cut),

@@ -620,11 +620,13 @@ faulty_rules(void **state)
 		"host:80-22", "host:65536", "host:", "host:a", "host:80,",
 		"host:,80", "host:80-", "host:-80", "host: 80", "a b",
 		"[::1", "[::1]x", "user@host", "http://host/", ":80",
-		"[127.0.0.1/8", "ho\nst"
+		"[127.0.0.1/8", "ho\nst", "127/8", "10.1/16", "1.2.3/24",
+		"!10/8"
 	};
 	static const char *const c[] = {
 		"", "!", "localhost", "*", "any/8", "127.0.0.1:80",
-		"127.0.0.1/33", "::1/129", "10.0.0.0/8,127.0.0.1"
+		"127.0.0.1/33", "::1/129", "10.0.0.0/8,127.0.0.1", "10/8",
+		"!172.16/12"
 	};
 	static const char *const j[] = {
 		"", "0", "-1", "+2", "x", "2x", "1.5", "99999999999"
@@ -765,6 +767,8 @@ from_elsewhere(void **state)
 		{ { "127.0.0.1" }, { "+127.0.0.1:P", "+127.1:P", "+0:P",
 		    "-127.0.0.2:P", "-169.254.1.1:P", "-192.0.2.1:P" } },
 		{ { "127.0.0.0/8" }, { "+127.0.0.1:P", "-169.254.1.1:P" } },
+		{ { "0.0.0.0" }, { "+127.0.0.1:P", "+0:P", "-127.0.0.2:P",
+		    "-192.0.2.1:P" } },
 		{ { "169.254.0.0/16:P" }, { "+169.254.1.1:P",
 		    "-169.254.1.1:>", "-127.0.0.1:P" } },
 		{ { "LocalHost" }, { "+localhost:P", "-127.0.0.1:P",
@@ -2276,6 +2280,38 @@ log_of_refusals(void **state)
 }
 
 /* Without -v there is nothing but what is wrong. */
+/* Nor is a password in a URL its business. */
+static void
+log_of_urls(void **state)
+{
+	static const char *const asks[] = {
+		"GET http://bob:s3cret@127.0.0.1:1/@x HTTP/1.1\r\nHost: h\r\n",
+		"GET http://s3cret@s3cret@h/?s3cret HTTP/1.1\r\nHost: h\r\n",
+		"CONNECT bob:s3cret@127.0.0.1:1 HTTP/1.1\r\nHost: h\r\n",
+		"GET / HTTP/1.1\r\nHost: h\r\nReferer: http://u:s3cret@h/\r\n",
+		"GET /a@b HTTP/1.1\r\nHost: h\r\nFrom: joe@h.example\r\n",
+	};
+	char reply[4096];
+	size_t i;
+	int c;
+
+	(void)state;
+	serve("-vv", LOCAL);
+	for (i = 0; i < KIT_COUNT(asks); i++) {
+		c = ask(kit_str("%sConnection: close\r\n\r\n", asks[i]));
+		(void)kit_slurp(c, reply, sizeof(reply));
+		(void)close(c);
+	}
+	kit_err_wait(px.proc, "From: joe@h.example\n");
+	kit_err_has(px.proc, "> GET http://***@127.0.0.1:1/@x HTTP/1.1\n");
+	kit_err_has(px.proc, "> CONNECT ***@127.0.0.1:1 HTTP/1.1\n");
+	kit_err_has(px.proc, " - http://***@127.0.0.1:1/@x 400 ");
+	kit_err_has(px.proc, "> GET /a@b HTTP/1.1\n");
+	kit_err_has(px.proc, "> Referer: http://***@h/\n");
+	if (strstr(kit_err(px.proc), "s3cret@") != NULL)
+		kit_fail("the log has the password");
+}
+
 static void
 silent_without_v(void **state)
 {
@@ -2631,6 +2667,19 @@ inetd_by_hand(void **state)
 	kit_will_not_start(2, "-i", "0", NONE);
 }
 
+/* Its tunnel carries and ends in order, and so does it. */
+static void
+inetd_farewell(struct kit_pair p)
+{
+	kit_carries(p);
+	kit_half_close(p.t);
+	kit_eof(p.c);
+	kit_half_close(p.c);
+	kit_eof(p.t);
+	kit_exits(px.proc, 0);
+	kit_err_is(px.proc, "");
+}
+
 /* The name is looked up there too, and reading its users. */
 static void
 inetd_with_users(void **state)
@@ -2652,13 +2701,38 @@ inetd_with_users(void **state)
 	p.c = px.proc->in;
 	p.t = kit_accept(tl);
 	kit_expect(px.proc->out, KIT_OK);
-	kit_carries(p);
-	kit_half_close(p.t);
-	kit_eof(p.c);
-	kit_half_close(p.c);
-	kit_eof(p.t);
+	inetd_farewell(p);
+}
+
+/* SIGQUIT lets the tunnel end, or does not wait for it; SIGHUP reads -a. */
+static void
+inetd_signals(void **state)
+{
+	static const struct kit_opt sock = { .in = KIT_SOCK, .out = KIT_SOCK };
+	const char *users = kit_file("users", 0600, "alice:old\n");
+	struct kit_pair p;
+
+	(void)state;
+	target();
+	px.proc = kit_httptun(&sock, "-l", "-i", "-a", users, NONE);
+	kit_puts(px.proc->in, kit_request_to(tport));
+	(void)kit_reply(px.proc->out, 407);
+	(void)kit_file("users", 0600, "alice:new\n");
+	kit_signal(px.proc->pid, SIGHUP);
+	kit_idle(px.proc);
+	kit_puts(px.proc->in, kit_request(kit_str("127.0.0.1:%u", tport),
+	    auth("alice:new")));
+	p.c = px.proc->in;
+	p.t = kit_accept(tl);
+	kit_expect(px.proc->out, KIT_OK);
+	kit_signal(px.proc->pid, SIGQUIT);
+	kit_idle(px.proc);
+	inetd_farewell(p);
+	px.proc = kit_httptun(&sock, "-l", "-i", NONE);
+	kit_puts(px.proc->in, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	(void)kit_reply(px.proc->out, 404);
+	kit_signal(px.proc->pid, SIGQUIT);
 	kit_exits(px.proc, 0);
-	kit_err_is(px.proc, "");
 }
 
 /* A connection that somebody accepted for it; its client is in the log. */
@@ -2843,6 +2917,8 @@ wrong_activation(void **state)
 	not_activated(a, b, "1", "$$x", no_args, 2);
 	not_activated(a, b, "0", "$$", no_args, 2);
 	not_activated(a, b, "", "$$", no_args, 2);
+	/* or together with one */
+	not_activated(a, b, "1", "$$", own, 2);
 	activate(a, b, "1", "1", own);
 	px.port = kit_listening(px.proc, 0);
 	assert_int_not_equal(px.port, port);
@@ -2947,6 +3023,7 @@ main(int argc, char *argv[])
 		TEST(everybody_dies),
 		TEST(log_columns),
 		TEST(log_of_refusals),
+		TEST(log_of_urls),
 		TEST(silent_without_v),
 		TEST(a_write_each),
 		TEST(totals),
@@ -2955,6 +3032,7 @@ main(int argc, char *argv[])
 		TEST(drains_or_ends),
 		TEST(inetd_by_hand),
 		TEST(inetd_with_users),
+		TEST(inetd_signals),
 		TEST(inetd_with_a_connection),
 		TEST(inetd_under_socat),
 		TEST(socket_activation),

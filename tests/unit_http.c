@@ -1685,6 +1685,14 @@ test_head_pass(void **state)
 	check_pass("GET / HTTP/1.0\r\n\r\n", "Via: 1.0 httptun\r\n");
 	check_pass(LINE "A: b\r\na:  c \r\nX:\r\n\r\n",
 	    "A: b\r\na: c\r\nX: \r\n" VIA);
+	check_pass("POST / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n",
+	    "Via: 1.0 httptun\r\n");
+	check_pass(LINE "Expect: 100-continue\r\nMax-Forwards: 3\r\n\r\n",
+	    "Expect: 100-continue\r\nMax-Forwards: 3\r\n" VIA);
+	check_pass("TRACE / HTTP/1.1\r\nMax-Forwards: 3\r\n\r\n",
+	    "Max-Forwards: 2\r\n" VIA);
+	check_pass("OPTIONS / HTTP/1.1\r\nMax-Forwards: x\r\n\r\n",
+	    "Max-Forwards: x\r\n" VIA);
 	check_pass(LINE "Via: 1.1 x\r\nAuthorization: y\r\n\r\n",
 	    "Via: 1.1 x\r\nAuthorization: y\r\n" VIA);
 	/* RFC 9110, 7.6.1, and what is written anew */
@@ -2051,6 +2059,8 @@ test_target_split(void **state)
 		{ "http://[::1]:8/x", "[::1]:8", "/x" },
 		{ "http://a/b@c", "a", "/b@c" }, { "http://a//b", "a", "//b" },
 		{ "http://", "", "" }, { "http:///", "", "/" },
+		{ "http://a:/b", "a", "/b" }, { "http://[::1]:", "[::1]", "" },
+		{ "http://a::", "a:", "" }, { "http://:", ":", "" },
 		{ "", NULL, NULL }, { "/", NULL, NULL }, { "*", NULL, NULL },
 		{ "http:/a", NULL, NULL }, { "http:", NULL, NULL },
 		{ "http:/", NULL, NULL }, { "https://a/", NULL, NULL },
