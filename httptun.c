@@ -994,6 +994,9 @@ hop_parse_all(struct hop *h)
 	int n = 0;
 
 	for (; arg != NULL; arg = comma != NULL ? comma + 1 : NULL) {
+		if (strncmp(arg, "direct", 6) == 0 &&
+		    (arg[6] == ',' || (arg[6] == '\0' && n > 0)))
+			return "direct stands alone";
 		if (h == NULL) {
 			for (h = first; h->other != NULL; )
 				h = h->other;
@@ -3421,8 +3424,14 @@ static struct {
 static const char *
 file_wrong(const char *what, struct span field)
 {
-	if (memchr(field.p, '@', field.n) != NULL)
-		return what;
+	size_t i;
+
+	/* It may be a slip of who meant a URL with a password. */
+	for (i = 0; i < field.n; i++)
+		if (field.p[i] == '@' || (field.n - i > 2 &&
+		    (memcmp(field.p + i, "://", 3) == 0 ||
+		    memcmp(field.p + i, "%40", 3) == 0)))
+			return what;
 	snprintf(source.wrong, sizeof(source.wrong), "%s '%.*s'", what,
 	    field.n < 100 ? (int)field.n : 100, field.p);
 	return source.wrong;
@@ -3827,8 +3836,10 @@ file_judge(struct span text)
 	char who[3 * HOST_MAX];
 
 	sha256(id, text.p, text.n);
-	if (memcmp(id, source.content, sizeof(id)) == 0)
+	if (memcmp(id, source.content, sizeof(id)) == 0) {
+		memset(source.faulty, 0, sizeof(source.faulty));
 		return 0;
+	}
 	if ((wrong = lines_read(&list, text)) == NULL) {
 		memcpy(source.content, id, sizeof(id));
 		memset(source.faulty, 0, sizeof(source.faulty));

@@ -549,6 +549,11 @@ static const struct {
 	{ "22 h 22 -c any -c", "1: neither -x hop nor -c rule: '-c'" },
 	{ "22 h 22 -x p joe:secret@q",
 	    "1: neither -x hop nor -c rule:" },
+	{ "22 h 22 p http://joe:secret", "1: bad port" },
+	{ "22 h 22 p http://joe:secret%40q", "1: bad port" },
+	{ "22 h 22 -xp joe:secret%40q", "1: neither -x hop nor -c rule:" },
+	{ "22 h 22 -x p,direct", "1: -x: direct stands alone" },
+	{ "22 h 22 -x direct,p", "1: -x: direct stands alone" },
 	{ "22 h 22 -x direct -x p", "1: -x: direct, and hops" },
 	{ "22 h 22 -x p -x direct", "1: -x: direct, and hops" },
 	{ "22 h 22 -x http://joe:secret@p:x", "1: -x: bad port" },
@@ -1051,6 +1056,13 @@ test_faulty_changes(void **state)
 	assert_int_equal(socket_of(0), sock);
 	kit_farewell(by(1, &t));
 	assert_int_equal(kit_said(p, "\n"), 4);
+	/* the same slip once more, from what held and back to it */
+	for (i = 1; i <= 2; i++) {
+		reload(both("\n\n", bad));
+		says(kit_str("httptun: %s:4: -x: ", path), i);
+		reload(both(text, line(1, t.port, "")));
+		kit_idle(p);
+	}
 	assert_int_equal(kit_said(p, "secret"), 0);
 }
 
