@@ -1739,14 +1739,15 @@ opening_late(struct tunnel *t)
 
 	if (o->want != 0)
 		tunnel_refuse(t, o->silent ? 504 : 503, o->silent ?
-		    "connection_timeout" : "destination_unavailable", o->target,
-		    "no exit is here");
+		    "http_response_timeout" : "destination_unavailable",
+		    o->target, "no exit is here");
 	else if (o->dial != NULL && dial_looking(o->dial))
 		tunnel_refuse(t, 504, "dns_timeout", o->hop != NULL ?
 		    o->hop->host : o->host, "no address found within %d s",
 		    secs);
 	else
-		tunnel_refuse(t, 504, "connection_timeout", opening_who(t),
+		tunnel_refuse(t, 504, o->dial != NULL ? "connection_timeout" :
+		    "http_response_timeout", opening_who(t),
 		    "no %s within %d s", o->dial != NULL ? "connection" :
 		    "answer", secs);
 }
@@ -1992,7 +1993,7 @@ static void	session_break(struct session *, const char *);
 static void	session_done(struct session *);
 static void	http_reply(struct tunnel *);
 static void	http_done(void *, struct end *);
-static void	http_fail(struct tunnel *, const char *);
+static void	http_fail(struct tunnel *, const char *error, const char *);
 
 static const struct steps far_steps = {
 	far_input, http_done, far_sent, ends_done, far_broken
@@ -2868,7 +2869,7 @@ far_broken(void *arg, struct end *e)
 	else if (t->session != NULL)
 		session_break(t->session, end_why(e));
 	else if (t->exchange != NULL && !t->exchange->answered)
-		http_fail(t, end_why(e));
+		http_fail(t, "connection_terminated", end_why(e));
 	else
 		tunnel_close(t, end_why(e), 1);
 }
@@ -5050,14 +5051,17 @@ http_malformed(struct tunnel *t)
 
 /* The origin gave no reply that could be passed on. */
 static void
-http_fail(struct tunnel *t, const char *why)
+http_fail(struct tunnel *t, const char *error, const char *why)
 {
+	char proxy_status[64];
+
 	totals->open--;
 	end_part(&t->near);
 	end_close(&t->far);
 	t->near.codec = NULL;
 	t->keep = 0;
-	request_answer(t, 502, "error=http_protocol_error", why, NULL);
+	snprintf(proxy_status, sizeof(proxy_status), "error=%s", error);
+	request_answer(t, 502, proxy_status, why, NULL);
 }
 
 /* Passes a reply's head on.  Returns -1 without memory. */
@@ -5088,8 +5092,8 @@ http_body(struct tunnel *t, const struct head *h, size_t len)
 
 	x->far.in = t->bodiless ? BODY_NONE : head_framing(h, &x->far.left);
 	if (x->far.in == BODY_BAD || h->status == 101) {
-		http_fail(t, h->status == 101 ? "it switched protocols" :
-		    "ambiguous length of the reply");
+		http_fail(t, "http_protocol_error", h->status == 101 ?
+		    "it switched protocols" : "ambiguous length of the reply");
 		return;
 	}
 	x->near.chunks_out = x->far.in == BODY_CHUNKED && x->minor > 0;
@@ -5134,9 +5138,11 @@ http_reply(struct tunnel *t)
 	if (t->state != OPEN || t->near.out.len > 0)
 		return;
 	if (n < 0)
-		http_fail(t, "no HTTP reply from there");
+		http_fail(t, "http_protocol_error",
+		    "no HTTP reply from there");
 	else if (t->far.eof)
-		http_fail(t, "closed without a whole reply");
+		http_fail(t, "http_response_incomplete",
+		    "closed without a whole reply");
 }
 
 /* ---- near end: a session of requests (poll carrier) --------------------------- */

@@ -1889,6 +1889,11 @@ origin_goes_before_the_response(void **state)
 {
 	static const char sent[] = R(200) "Server: x\r\n"
 	    "Content-Length: 0\r\n\r\n";
+	static const char *const broken_off[KIT_WAYS] = {
+		[KIT_WAY_CLOSE] = "http_response_incomplete",
+		[KIT_WAY_RESET] = "connection_terminated",
+		[KIT_WAY_HALF] = "http_response_incomplete"
+	};
 	struct pair p;
 	enum kit_way how;
 	size_t i;
@@ -1902,7 +1907,7 @@ origin_goes_before_the_response(void **state)
 			(void)request_at(p.o);
 			kit_send(p.o, sent, i);
 			kit_vanish(p.o, how);
-			kit_refusal(p.c, 502, "", KIT_EITHER);
+			kit_refusal(p.c, 502, broken_off[how], KIT_EITHER);
 			(void)close(p.c);
 			if (how == KIT_WAY_HALF)
 				kit_ends(p.o);
@@ -1914,7 +1919,7 @@ origin_goes_before_the_response(void **state)
 		kit_puts(p.o, "HTTP/1.1 100 \r\n\r\n");
 		(void)interim(p.c, "100");
 		kit_vanish(p.o, how);
-		kit_refusal(p.c, 502, "", KIT_EITHER);
+		kit_refusal(p.c, 502, broken_off[how], KIT_EITHER);
 		(void)close(p.c);
 		if (how == KIT_WAY_HALF)
 			kit_ends(p.o);
@@ -3244,7 +3249,8 @@ static const struct CMUnitTest tests[] = {
 	KIT_TEST(long_requests), KIT_TEST(request_bodies),
 	KIT_TEST(chunks_are_not_held), KIT_TEST(every_cut_of_a_request),
 	KIT_TEST(bytes_behind), KIT_TEST(smugglers), KIT_TEST(named_framing),
-	KIT_TEST(forwards_no_more), KIT_TEST(bad_chunks_from_the_client), KIT_TEST(endless_chunks),
+	KIT_TEST(forwards_no_more),
+	KIT_TEST(bad_chunks_from_the_client), KIT_TEST(endless_chunks),
 	KIT_TEST(bad_urls), KIT_TEST(no_urls), KIT_TEST(its_own_url),
 	KIT_TEST(responses_pass), KIT_TEST(http_1_0_origins),
 	KIT_TEST(via_of_a_response), KIT_TEST(without_a_body),
