@@ -6193,15 +6193,11 @@ static void
 request_passed(int fd, const void *p, size_t n)
 {
 	union addr peer;
-	struct tunnel *t = NULL;
+	struct tunnel *t;
 
 	fd_own(fd);
 	fd_peer(fd, &peer);
-	if (fd < loop_limit())
-		t = tunnel_accept(&by_request, &request_steps, fd, &peer);
-	else
-		close(fd);
-	if (t == NULL)
+	if ((t = tunnel_accept(&by_request, &request_steps, fd, &peer)) == NULL)
 		return;
 	t->passed = 1;
 	request_wait(t);

@@ -526,7 +526,7 @@ struct watcher {
 	int		 eager;		/* asked each turn, however quiet */
 };
 
-/* -1 (EMFILE) when the descriptor is at or above FD_SETSIZE. */
+/* -1 when the descriptor is none, or (EMFILE) at or above FD_SETSIZE. */
 int	loop_watch(int fd, const struct watcher *, void *arg);
 void	loop_forget(int fd);
 void	loop_run(void);		/* until loop_stop() */
@@ -847,7 +847,7 @@ struct note {
 struct crew {
 	int	  min;			/* workers that accept */
 	void	(*start)(int number);	/* in a new worker, before its loop */
-	/* In a worker; the descriptor (-1: none) is its own. */
+	/* In a worker; the descriptor (-1: none is due) is its own. */
 	void	(*note)(const struct note *, int fd);
 	void	(*ended)(int number, int pid, int status);
 	void	(*full)(int error);	/* no room, and no more workers */

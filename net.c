@@ -129,8 +129,8 @@ loop_touch(int fd)
 int
 loop_watch(int fd, const struct watcher *w, void *arg)
 {
-	if (fd >= FD_SETSIZE) {
-		errno = EMFILE;
+	if (fd < 0 || fd >= FD_SETSIZE) {
+		errno = fd < 0 ? EBADF : EMFILE;
 		return -1;
 	}
 	slots[fd].watcher = w;
@@ -1746,7 +1746,10 @@ end_init(struct end *e, const struct carrier *c, int rfd, int wfd,
 	e->steps = steps;
 	e->owner = owner;
 	e->active = loop_now();
-	/* Both are below FD_SETSIZE: accepted, connected or standard. */
+	/*
+	 * Both are there and below FD_SETSIZE, as whoever made them has seen
+	 * to: accepted, connected, passed (worker_ready), pipes or standard.
+	 */
 	(void)loop_watch(rfd, &end_watcher, e);
 	(void)loop_watch(wfd, &end_watcher, e);
 }
@@ -3823,7 +3826,21 @@ note_recv(int sock, struct note *n, int *fd)
 	return -1;
 }
 
-/* What the first process tells a worker. */
+/* Whether such a note says nothing without the descriptor beside it. */
+static int
+note_brings(const struct note *n)
+{
+	return n->what == CREW_PARK || n->what == CREW_LINK ||
+	    n->what == CREW_REQUEST || n->what == CREW_NONCE ||
+	    n->what == CREW_HELPER;
+}
+
+/*
+ * What the first process tells a worker.  Who has no descriptor left for the
+ * one that comes gets the note without it, or with one that select() cannot
+ * have.  Then it is as if nothing came: a client or an exit finds itself
+ * closed, and who wants a link asks for one again.
+ */
 static void
 worker_ready(void *arg, int fd, unsigned what)
 {
@@ -3840,7 +3857,10 @@ worker_ready(void *arg, int fd, unsigned what)
 		_exit(0);
 	if (n == -1)
 		return;
-	if (the_note->what == CREW_HELPER) {	/* to a new look-up helper */
+	if (note_brings(the_note) && (passed < 0 || passed >= FD_SETSIZE)) {
+		if (passed != -1)
+			close(passed);
+	} else if (the_note->what == CREW_HELPER) { /* to a new look-up helper */
 		close(helper_sock);
 		helper_sock = passed;
 		fd_flags(passed);

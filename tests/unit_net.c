@@ -195,6 +195,8 @@ test_loop_watch(void **state)
 	assert_int_equal(errno, EMFILE);
 	assert_int_equal(loop_watch(FD_SETSIZE + 7, &w, &all), -1);
 	assert_int_equal(loop_watch(INT_MAX, &w, &all), -1);
+	assert_int_equal(loop_watch(-1, &w, &all), -1);
+	assert_int_equal(errno, EBADF);
 	assert_int_equal(slots_top, 0);
 	assert_int_equal(loop_watch(FD_SETSIZE - 1, &w, &all), 0);
 	assert_int_equal(slots_top, FD_SETSIZE);
@@ -5867,9 +5869,11 @@ test_worker_note(void **state)
 	get(other, "");
 	close(noted.fd);
 	token_gone(other);
+	n.what = CREW_WANT;
 	assert_int_equal(note_send(channel, &n, -1), 0);
 	worker_ready(NULL, own_fd, WANT_READ);
 	assert_int_equal(noted.times, 2);
+	assert_int_equal(noted.what, CREW_WANT);
 	assert_int_equal(noted.fd, -1);
 	/* A part of one: nothing of it is kept. */
 	fd = token(&other);
@@ -5891,6 +5895,51 @@ test_worker_note(void **state)
 	close(helper_sock);
 	helper_sock = -1;
 	token_gone(other);
+	worker_leave(channel);
+}
+
+/* Where there is no descriptor to be had there is no such note. */
+static void
+test_worker_note_bare(void **state)
+{
+	static const int kinds[] = {
+		CREW_PARK, CREW_LINK, CREW_REQUEST, CREW_NONCE, CREW_HELPER
+	};
+	static int taken[FD_SETSIZE];
+	struct rlimit rl, old;
+	struct note n;
+	int channel, fd, other, i, k, m;
+
+	(void)state;
+	channel = worker_become(3);
+	helper_sock = -7;
+	note_init(&n, CREW_LINK, 2, 5);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	for (k = 0; k < 2; k++) {
+		rl = old;
+		rl.rlim_cur = k == 0 || old.rlim_max < FD_SETSIZE + 64 ?
+		    FD_SETSIZE : FD_SETSIZE + 64;
+		if (rl.rlim_cur > old.rlim_max)
+			rl.rlim_cur = old.rlim_max;
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &rl), 0);
+		for (i = 0; i < (int)COUNT(kinds); i++) {
+			n.what = kinds[i];
+			assert_int_equal(note_send(channel, &n, -1), 0);
+			worker_ready(NULL, own_fd, WANT_READ);
+			fd = token(&other);
+			assert_int_equal(note_send(channel, &n, fd), 0);
+			close(fd);
+			m = take_all(taken);
+			worker_ready(NULL, own_fd, WANT_READ);
+			while (m > 0)
+				close(taken[--m]);
+			token_gone(other);
+		}
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_int_equal(noted.times, 0);
+	assert_int_equal(helper_sock, -7);
+	helper_sock = -1;
 	worker_leave(channel);
 }
 
@@ -6240,6 +6289,7 @@ main(void)
 		TEST(test_crew_tell_full),
 		TEST(test_crew_tell_last),
 		TEST(test_worker_note),
+		TEST(test_worker_note_bare),
 		TEST(test_worker_orphan),
 		TEST(test_crew_route),
 		TEST(test_crew_route_full),
