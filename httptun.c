@@ -7336,14 +7336,12 @@ link_arrived(int fd)
 
 	fd_own(fd);
 	fd_peer(fd, &peer);
-	if (draining || !tunnels_room())
-		t = NULL;
-	else
-		t = tunnel_accept(&by_request, &request_steps, fd, &peer);
-	if (t == NULL) {
+	if (draining || !tunnels_room()) {
 		close(fd);
 		return;
 	}
+	if ((t = tunnel_accept(&by_request, &request_steps, fd, &peer)) == NULL)
+		return;
 	t->state = PARKED;
 	t->status = 101;
 	t->what = strdup("exit.httptun");
