@@ -863,7 +863,10 @@ void	crew_order_all(int);
  * which is given away in any case.  -1: it did not go, or this is no worker.
  */
 int	crew_tell(int what, int worker, unsigned id, int fd);
-/* The same to another worker, with what was read from the descriptor. */
+/*
+ * The same to another worker, with what was read from the descriptor; more
+ * than INPUT_MAX does not go.
+ */
 int	crew_pass(int what, int worker, int fd, const void *, size_t n);
 int	crew_number(void);		/* which worker this is */
 

@@ -3887,12 +3887,13 @@ crew_pass(int what, int worker, int fd, const void *p, size_t len)
 {
 	int r = -1;
 
-	note_init(the_note, what, worker, 0);
-	the_note->len = (unsigned)len;
-	if (len > 0)
-		memcpy(the_note->bytes, p, len);
-	if (own_fd != -1)
+	if (own_fd != -1 && len <= INPUT_MAX) {
+		note_init(the_note, what, worker, 0);
+		the_note->len = (unsigned)len;
+		if (len > 0)
+			memcpy(the_note->bytes, p, len);
 		r = note_send(own_fd, the_note, fd);
+	}
 	close(fd);
 	return r;
 }

@@ -5725,7 +5725,7 @@ test_crew_tell(void **state)
 static void
 test_crew_pass(void **state)
 {
-	static unsigned char bytes[INPUT_MAX];
+	static unsigned char bytes[INPUT_MAX + 1];
 	static union note_room came;
 	struct note *n = &came.note;
 	int channel, fd, passed, other, i;
@@ -5751,6 +5751,13 @@ test_crew_pass(void **state)
 		close(passed);
 		token_gone(other);
 	}
+	/* More than there is room for does not go. */
+	memset(&note_room, 0x55, sizeof(note_room));
+	fd = token(&other);
+	assert_int_equal(crew_pass(CREW_REQUEST, 0, fd, bytes, INPUT_MAX + 1),
+	    -1);
+	token_gone(other);
+	assert_int_equal(note_room.note.len, 0x55555555);
 	get(channel, "");
 	assert_int_equal(noted.times, 0);
 	worker_leave(channel);
