@@ -4023,19 +4023,20 @@ crew_roomy(void *arg)
 
 /*
  * Makes the right number of workers accept: asks one that was to leave to
- * stay, forks one, or lets the last ones go that are too many.
+ * stay, forks one, or lets the last ones go that are too many.  One that
+ * cannot be forked is tried again, as nobody else may ever say a word.
  */
 static void
 crew_balance(void *arg)
 {
 	static struct timer roomy;
-	int i, n = 0, error;
+	int i, n = 0, failed = 0;
 
 	(void)arg;
 	if (crew_draining)
 		return;
-	if (workers[0].pid == 0)
-		(void)worker_fork(0);
+	if (workers[0].pid == 0 && worker_fork(0) == -1)
+		failed = errno;
 	for (i = 0; i < WORKERS_MAX; i++) {
 		if (workers[i].pid > 0 && workers[i].accepting &&
 		    !workers[i].full && ++n > crew->min) {
@@ -4050,19 +4051,21 @@ crew_balance(void *arg)
 			crew_order(&workers[i], CREW_ACCEPT);
 			n++;
 		}
-	for (i = 0; i < WORKERS_MAX && n < crew->min; i++)
+	for (i = 0; i < WORKERS_MAX && n < crew->min && failed == 0; i++)
 		if (workers[i].pid == 0) {
 			if (worker_fork(i) == -1)
-				break;
-			n++;
+				failed = errno;
+			else
+				n++;
 		}
-	error = errno;
+	if (failed != 0)
+		timer_set(&crew_timer, REST_MS, crew_balance, NULL);
 	if (n > 0 && crew_full && roomy.next == NULL)
 		timer_set(&roomy, ROOMY_MS, crew_roomy, NULL);
 	else if (n == 0) {
 		timer_stop(&roomy);
 		if (!crew_full)
-			crew->full(i < WORKERS_MAX ? error : 0);
+			crew->full(failed);
 		crew_full = 1;
 	}
 }

@@ -6154,6 +6154,85 @@ test_crew_gone(void **state)
 	crew_close(theirs);
 }
 
+static int fulls, full_error;
+
+static void
+on_full(int error)
+{
+	fulls++;
+	full_error = error;
+}
+
+static void
+on_start(int number)
+{
+	_exit(number);
+}
+
+/* It was forked, and ends as it began. */
+static void
+forked(int number)
+{
+	int code;
+
+	assert_true(workers[number].pid > 0);
+	ok(waitpid(workers[number].pid, &code, 0) == workers[number].pid,
+	    "waitpid");
+	assert_true(WIFEXITED(code) && WEXITSTATUS(code) == number);
+	fd_close(workers[number].fd);
+	workers[number].pid = 0;
+}
+
+/* Who cannot be forked is tried again: the only one, or who is always there. */
+static void
+test_crew_fork_fails(void **state)
+{
+	static const struct crew forking = {
+		.min = 1, .start = on_start, .full = on_full
+	};
+	static int taken[FD_SETSIZE];
+	struct rlimit rl, old;
+	int i, n;
+
+	(void)state;
+	crew = &forking;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	rl = old;
+	rl.rlim_cur = old.rlim_max < FD_SETSIZE ? old.rlim_max : FD_SETSIZE;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &rl), 0);
+	for (i = 0; i < 2; i++) {
+		memset(workers, 0, sizeof(workers));
+		fulls = 0;
+		workers[1].pid = i == 0 ? 0 : getpid();
+		workers[1].fd = -1;
+		workers[1].accepting = 1;
+		n = take_all(taken);
+		now = 1000;
+		crew_balance(NULL);
+		now += REST_MS - 1;
+		timers_run();
+		now++;
+		timers_run();
+		assert_int_equal(workers[0].pid, 0);
+		assert_int_equal(fulls, i == 0);
+		assert_true(i > 0 || full_error == EMFILE);
+		while (n > 0)
+			close(taken[--n]);
+		now += REST_MS - 1;
+		timers_run();
+		assert_int_equal(workers[0].pid, 0);
+		now++;
+		timers_run();
+		forked(0);
+		now += ROOMY_MS;
+		timers_run();
+		assert_int_equal(crew_full, 0);
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	memset(workers, 0, sizeof(workers));
+	crew = NULL;
+}
+
 int
 main(void)
 {
@@ -6302,6 +6381,7 @@ main(void)
 		TEST(test_crew_route_full),
 		TEST(test_crew_first),
 		TEST(test_crew_gone),
+		TEST(test_crew_fork_fails),
 	};
 
 	/* As fd_sane() does; and whatever blocks after all is ended. */
