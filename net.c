@@ -3312,20 +3312,27 @@ lookup_child(int sock, int life)
 	lookup_serve(sock, fd);
 }
 
+/* There is no helper, or none that lives. */
+static void
+lookup_forget(void)
+{
+	if (helper_sock == -1)
+		return;
+	close(helper_sock);
+	close(helper_life);
+	helper_sock = helper_life = -1;
+	if (helper_pid > 0)
+		(void)waitpid(helper_pid, NULL, WNOHANG);
+	helper_pid = -1;
+}
+
 int
 lookup_init(void)
 {
 	int sock[2], life[2], error;
 	pid_t pid;
 
-	if (helper_sock != -1) {
-		close(helper_sock);
-		close(helper_life);
-		helper_sock = helper_life = -1;
-		if (helper_pid > 0)
-			(void)waitpid(helper_pid, NULL, WNOHANG);
-		helper_pid = -1;
-	}
+	lookup_forget();
 	if (socketpair(AF_UNIX, SOCK_DGRAM, 0, sock) == -1)
 		return -1;
 	if (pipe(life) == -1) {
@@ -3341,8 +3348,12 @@ lookup_init(void)
 	helper_life = life[1];
 	if ((pid = child_fork(&helper_pid)) == 0)
 		lookup_child(sock[1], life[0]);
+	error = errno;
 	close(sock[1]);
 	close(life[0]);
+	if (pid == -1)
+		lookup_forget();
+	errno = error;
 	return pid == -1 ? -1 : 0;
 }
 
@@ -3685,7 +3696,7 @@ dial_start(const char *host, unsigned port, int secs,
  * therefore is always there.
  */
 static const struct crew *crew;
-static struct timer crew_timer;
+static struct timer crew_timer, helper_timer;
 static int crew_draining, crew_full;
 
 union note_room {
@@ -4121,6 +4132,16 @@ crew_pass_helper(void)
 			(void)note_send(workers[i].fd, &n, helper_sock);
 }
 
+/* A new look-up helper, when there can be one, for all. */
+static void
+crew_help(void *arg)
+{
+	if (lookup_init() == 0)
+		crew_pass_helper();
+	else
+		timer_set(&helper_timer, REST_MS, crew_help, arg);
+}
+
 /* Who of our children has ended, and what follows from it. */
 static void
 crew_reap(void)
@@ -4131,8 +4152,7 @@ crew_reap(void)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		if (pid == helper_pid) {
 			helper_pid = -1;
-			if (lookup_init() == 0)
-				crew_pass_helper();
+			crew_help(NULL);
 			continue;
 		}
 		for (i = 0; i < WORKERS_MAX; i++) {

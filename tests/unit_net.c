@@ -6233,6 +6233,56 @@ test_crew_fork_fails(void **state)
 	crew = NULL;
 }
 
+/* The same for the look-up helper; all are shown the new one. */
+static void
+test_crew_help_fails(void **state)
+{
+	static int taken[FD_SETSIZE];
+	struct rlimit rl, old;
+	int theirs[3], n, i, fd;
+	siginfo_t info;
+	struct note note;
+
+	(void)state;
+	crew_open(theirs);
+	helper_open();
+	close(helper);
+	ok((helper_pid = fork()) != -1, "fork");
+	if (helper_pid == 0)
+		_exit(0);
+	ok(waitid(P_PID, (id_t)helper_pid, &info, WEXITED | WNOWAIT) == 0,
+	    "waitid");
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	rl = old;
+	rl.rlim_cur = old.rlim_max < FD_SETSIZE ? old.rlim_max : FD_SETSIZE;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &rl), 0);
+	n = take_all(taken);
+	now = 1000;
+	crew_reap();
+	now += REST_MS;
+	timers_run();
+	assert_int_equal(helper_pid, -1);
+	while (n > 0)
+		close(taken[--n]);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	now += REST_MS - 1;
+	timers_run();
+	assert_int_equal(helper_pid, -1);
+	get(theirs[1], "");
+	now++;
+	timers_run();
+	assert_true(helper_pid > 0);
+	for (i = 1; i <= 2; i++) {
+		assert_int_equal(note_recv(theirs[i], &note, &fd), 1);
+		assert_int_equal(note.what, CREW_HELPER);
+		ok(fd != -1 && close(fd) == 0, "a descriptor");
+	}
+	crew_close(theirs);
+	lookup_end();
+	close(helper_sock);
+	helper_sock = helper_life = -1;
+}
+
 int
 main(void)
 {
@@ -6382,6 +6432,7 @@ main(void)
 		TEST(test_crew_first),
 		TEST(test_crew_gone),
 		TEST(test_crew_fork_fails),
+		TEST(test_crew_help_fails),
 	};
 
 	/* As fd_sane() does; and whatever blocks after all is ended. */
