@@ -7762,6 +7762,25 @@ inetd_start(void)
 	request_wait(t);
 }
 
+/*
+ * Whether listen mode ever looks a name up: a target's (with -r that of a URL
+ * which may be our own), or one of those that may stand first before it.
+ */
+static int
+names_come(void)
+{
+	const struct hop *h;
+	union addr a;
+
+	if (reach.literals)
+		return 0;
+	for (h = opt.hops; h != NULL; h = h->other)
+		if (h->carriage != BY_EXEC &&
+		    addr_literal(&a, h->host, h->port) == -1)
+			return 1;
+	return opt.hops == NULL;
+}
+
 static void
 proxy_start(void)
 {
@@ -7779,8 +7798,7 @@ proxy_start(void)
 		listen_guard(&l->addr, guarded);
 	if (opt.port == NO_PORT && passed <= 0)
 		die(2, "LISTEN_FDS", "no listening socket");
-	if (opt.hops == NULL && !opt.reverse && !reach.literals &&
-	    lookup_init() == -1)
+	if (names_come() && lookup_init() == -1)
 		die(1, "look-up helper", "%s", strerror(errno));
 	hop_credentials(opt.hops);
 	all_totals = shared_alloc(WORKERS_MAX * sizeof(*all_totals));

@@ -3610,20 +3610,28 @@ static const struct watcher lookup_watcher = { dial_want, lookup_ready, 1 };
 
 /*
  * Sends the question.  -1: errno; EAGAIN when it is to be sent again later.
- * A helper that has died is replaced, a worker's by the first process.
+ * A helper that has died is replaced, a worker's by the first process, whose
+ * it is; should its note of that be lost, the worker asks for it.
  */
 static int
 lookup_send(const struct question *q, int answer)
 {
+	static int64_t asked;
 	int i;
 
 	for (i = 0; i < 2; i++) {
-		if ((helper_sock == -1 || i > 0) && lookup_init() == -1)
+		if ((helper_sock == -1 || i > 0) && own_fd == -1 &&
+		    lookup_init() == -1)
 			return -1;
 		if (fd_send(helper_sock, answer, q, sizeof(*q), 0) != -1)
 			return 0;
 		if (errno == EAGAIN || errno == ENOBUFS || own_fd != -1)
 			break;
+	}
+	if (own_fd != -1 && errno != EAGAIN && errno != ENOBUFS &&
+	    loop_now() - asked >= REST_MS) {
+		asked = loop_now();
+		(void)crew_tell(CREW_HELPER, CREW_FIRST, 0, -1);
 	}
 	if (own_fd != -1 || errno == ENOBUFS)
 		errno = EAGAIN;
@@ -3850,7 +3858,7 @@ note_brings(const struct note *n)
  * What the first process tells a worker.  Who has no descriptor left for the
  * one that comes gets the note without it, or with one that select() cannot
  * have.  Then it is as if nothing came: a client or an exit finds itself
- * closed, and who wants a link asks for one again.
+ * closed, and who wants a link, or the helper, asks for it again.
  */
 static void
 worker_ready(void *arg, int fd, unsigned what)
@@ -4081,7 +4089,21 @@ crew_balance(void *arg)
 	}
 }
 
-/* What a worker tells us (it is full, or has room again), or another one. */
+/* Where its questions go; nowhere, while there is no helper. */
+static void
+crew_show_helper(const struct worker *w)
+{
+	struct note n;
+
+	note_init(&n, CREW_HELPER, CREW_FIRST, 0);
+	if (helper_sock != -1 && w->pid > 0 && w->fd != -1)
+		(void)note_send(w->fd, &n, helper_sock);
+}
+
+/*
+ * What a worker tells us (it is full, has room again, misses the helper), or
+ * another one.
+ */
 static void
 crew_ready(void *arg, int fd, unsigned what)
 {
@@ -4105,7 +4127,9 @@ crew_ready(void *arg, int fd, unsigned what)
 		for (to = 0; to < WORKERS_MAX - 1 && (workers[to].pid == 0 ||
 		    !workers[to].accepting || workers[to].full); )
 			to++;
-	if (to == CREW_FIRST) {
+	if (to == CREW_FIRST && the_note->what == CREW_HELPER)
+		crew_show_helper(w);
+	else if (to == CREW_FIRST) {
 		w->full = the_note->what == CREW_FULL;
 		crew_balance(NULL);
 	} else if (the_note->what == CREW_NONCE) {
@@ -4123,13 +4147,10 @@ crew_ready(void *arg, int fd, unsigned what)
 static void
 crew_pass_helper(void)
 {
-	struct note n;
 	int i;
 
-	note_init(&n, CREW_HELPER, CREW_FIRST, 0);
 	for (i = 0; i < WORKERS_MAX; i++)
-		if (workers[i].pid > 0 && workers[i].fd != -1)
-			(void)note_send(workers[i].fd, &n, helper_sock);
+		crew_show_helper(&workers[i]);
 }
 
 /* A new look-up helper, when there can be one, for all. */

@@ -1421,6 +1421,53 @@ helper_is_replaced(void **state)
 	serves();
 }
 
+/* It has no helper: there is never a name to look up. */
+static void
+without_helper(const char *option, const char *value)
+{
+	pid_t w, helper;
+
+	if (value != NULL)
+		serve(option, value, LOCAL);
+	else
+		serve(option, LOCAL);
+	assert_int_equal(kit_workers(&px, &w, 1, &helper), 1);
+	assert_int_equal(helper, -1);
+	kit_done(px.proc);
+	(void)close(tl);
+}
+
+/* The first process has it also where only a hop's name is looked up, so that
+ * a worker never makes do with one of its own. */
+static void
+helper_for_hops(void **state)
+{
+	pid_t w, helper;
+	int c, i;
+
+	(void)state;
+	without_helper("-n", NULL);
+	without_helper("-x", "127.0.0.1:1");
+	without_helper("-x", "exec:cat");
+	serve("-r", LOCAL);
+	(void)wait_workers(&w, 1);
+	kit_done(px.proc);
+	(void)close(tl);
+	target();
+	serve_opt(NULL, "-4", "-x", kit_str("127.0.0.1:1,localhost:%u", tport),
+	    LOCAL);
+	for (i = 0; i < 3; i++) {
+		helper = wait_workers(&w, 1);
+		assert_int_equal(kit_children(w), 0);
+		c = ask("CONNECT h:1 HTTP/1.1\r\n\r\n");
+		(void)close(kit_accept(tl));
+		(void)kit_refusal(c, 502, "", KIT_STAYS);
+		(void)close(c);
+		assert_int_equal(kit_children(w), 0);
+		kit_signal(helper, SIGKILL);
+		kit_gone(helper);
+	}
+}
 
 /* ---- slow clients -------------------------------------------------------- */
 
@@ -3015,6 +3062,7 @@ main(int argc, char *argv[])
 		TEST(hanging_look_ups),
 		TEST(too_many_look_ups),
 		TEST(helper_is_replaced),
+		TEST(helper_for_hops),
 		TEST(dripping_clients),
 		TEST(thousands_of_tunnels),
 		TEST(little_room),

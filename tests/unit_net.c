@@ -5950,6 +5950,38 @@ test_worker_note_bare(void **state)
 	worker_leave(channel);
 }
 
+/* A worker starts no helper: it asks for the first process's, now and then. */
+static void
+test_lookup_worker(void **state)
+{
+	struct dial *d;
+	int channel;
+
+	(void)state;
+	channel = worker_become(3);
+	now = 5000;
+	d = dial("one.example", 1);
+	assert_int_equal(helper_sock, -1);
+	note_there(channel, CREW_HELPER, CREW_FIRST, 0, -1);
+	now += REST_MS - 1;
+	timers_run();
+	get(channel, "");
+	now += LOOKUP_RETRY_MS;
+	timers_run();
+	note_there(channel, CREW_HELPER, CREW_FIRST, 0, -1);
+	assert_int_equal(helper_pid, -1);
+	assert_int_equal(d->asked, 0);
+	helper_open();
+	now += LOOKUP_RETRY_MS;
+	timers_run();
+	answer(question("one.example", AF_UNSPEC), EAI_FAIL, NULL, 0);
+	settle();
+	dial_fails(DIAL_LOOKUP, EAI_FAIL);
+	get(channel, "");
+	helper_close();
+	worker_leave(channel);
+}
+
 static int
 child_orphan(void)
 {
@@ -6133,6 +6165,19 @@ test_crew_first(void **state)
 	assert_int_equal(n.what, CREW_HELPER);
 	ok(fd != -1 && close(fd) == 0, "a descriptor");
 	note_there(theirs[2], CREW_HELPER, CREW_FIRST, 0, other);
+	/* And to who asks for it, if there is one. */
+	workers[1].full = 1;
+	crew_says(theirs[1], CREW_HELPER, CREW_FIRST, 0, -1);
+	settle();
+	get(theirs[1], "");
+	helper_sock = token(&other);
+	crew_says(theirs[1], CREW_HELPER, CREW_FIRST, 0, -1);
+	settle();
+	close(helper_sock);
+	helper_sock = -1;
+	note_there(theirs[1], CREW_HELPER, CREW_FIRST, 0, other);
+	get(theirs[2], "");
+	assert_int_equal(workers[1].full, 1);
 	crew_close(theirs);
 }
 
@@ -6426,6 +6471,7 @@ main(void)
 		TEST(test_crew_tell_last),
 		TEST(test_worker_note),
 		TEST(test_worker_note_bare),
+		TEST(test_lookup_worker),
 		TEST(test_worker_orphan),
 		TEST(test_crew_route),
 		TEST(test_crew_route_full),
