@@ -2681,7 +2681,11 @@ keeper_start(void)
 		return 0;
 	if (pipe(p) == -1)
 		return -1;
-	/* It is deaf from the beginning on, also to a terminal's signals. */
+	(void)fcntl(p[1], F_SETFD, FD_CLOEXEC);
+	/*
+	 * It is deaf from the beginning on, also to a terminal's signals; and
+	 * one that ends us finds it there with its pipe, or not at all.
+	 */
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &old);
 	if (p[0] >= FD_SETSIZE)
@@ -2689,19 +2693,17 @@ keeper_start(void)
 	else if ((pid = fork()) == 0) {
 		(void)setpgid(0, 0);
 		keeper_run(p[0]);
-	} else if (pid > 0)
+	} else if (pid > 0) {
 		keeper_pid = pid;
-	error = errno;
-	sigprocmask(SIG_SETMASK, &old, NULL);
-	close(p[0]);
-	errno = error;
-	if (pid == -1) {
-		close(p[1]);
-		return -1;
+		keeper = p[1];
 	}
-	(void)fcntl(p[1], F_SETFD, FD_CLOEXEC);
-	keeper = p[1];
-	return 0;
+	error = errno;
+	close(p[0]);
+	if (pid == -1)
+		close(p[1]);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	errno = error;
+	return pid == -1 ? -1 : 0;
 }
 
 static void

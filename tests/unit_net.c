@@ -23,6 +23,7 @@
 
 #include "../net.c"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -6328,6 +6329,54 @@ test_crew_help_fails(void **state)
 	helper_sock = helper_life = -1;
 }
 
+/* ---- commands ------------------------------------------------------------ */
+
+/* A signal that comes when this many processes have been forked. */
+static int fork_count, fork_signal;
+
+static void
+on_fork(void)
+{
+	if (fork_signal != 0 && --fork_count == 0)
+		raise(fork_signal);
+}
+
+static void
+start_command(void)
+{
+	(void)command_start("exec cat", "h", 1, NULL, &fork_count);
+}
+
+/* What begins this, and gets the signal then, ends by it, and at once. */
+static void
+ends_at_fork(void (*begin)(void), int count, int sig)
+{
+	int code;
+	pid_t pid;
+
+	fflush(NULL);
+	ok((pid = fork()) != -1, "fork");
+	if (pid == 0) {
+		alarm(PATIENCE / 1000);
+		signal_end();
+		fork_count = count;
+		fork_signal = sig;
+		begin();
+		_exit(0);
+	}
+	ok(waitpid(pid, &code, 0) == pid, "waitpid");
+	assert_true(WIFSIGNALED(code));
+	assert_int_equal(WTERMSIG(code), sig);
+}
+
+/* Whoever runs commands ends while their keeper begins. */
+static void
+test_keeper_signal(void **state)
+{
+	(void)state;
+	ends_at_fork(start_command, 1, SIGTERM);
+}
+
 int
 main(void)
 {
@@ -6479,10 +6528,12 @@ main(void)
 		TEST(test_crew_gone),
 		TEST(test_crew_fork_fails),
 		TEST(test_crew_help_fails),
+		TEST(test_keeper_signal),
 	};
 
 	/* As fd_sane() does; and whatever blocks after all is ended. */
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)pthread_atfork(NULL, on_fork, NULL);
 	alarm(60);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
