@@ -2495,7 +2495,8 @@ hop_password(struct hop *h)
 	snprintf(prompt, sizeof(prompt), "Password for %s at %s: ", h->user,
 	    h->who);
 	if (tty_password(prompt, pass, sizeof(pass)) == -1)
-		wrong = "; no terminal to ask for the password";
+		wrong = errno == EINTR ? "; interrupted" :
+		    "; no terminal to ask for the password";
 	else if (has_control(pass) || (h->pass = strdup(pass)) == NULL)
 		wrong = "; bad password";
 	secret_wipe(pass, sizeof(pass));

@@ -484,6 +484,10 @@ loop_run(void)
 		timers_run();
 		loop_sweep();
 	}
+	/* One that came in the last turn is not to be lost. */
+	signals_mask(&mask);
+	signals_let(&mask);
+	signals_run();
 }
 
 /* A child begins with nothing that its parent watched. */
@@ -4590,6 +4594,16 @@ tty_line(int fd, const char *prompt, char *line, size_t size)
 	return r == -1 ? -1 : 0;
 }
 
+/* Whether somebody waits for it, and will act on it later. */
+static int
+signal_held(int sig)
+{
+	sigset_t set;
+
+	sigprocmask(SIG_SETMASK, NULL, &set);
+	return sig != 0 && sigismember(&set, sig) == 1;
+}
+
 int
 tty_password(const char *prompt, char *line, size_t size)
 {
@@ -4616,10 +4630,10 @@ tty_password(const char *prompt, char *line, size_t size)
 		error = errno;
 		for (i = 0; i < TTY_SIGNALS; i++)
 			sigaction(tty_signals[i], &old[i], NULL);
-		/* Ends us, or stops us until somebody says fg. */
+		/* Ends us, stops us until somebody says fg, or is the loop's. */
 		if (tty_signal != 0)
 			raise(tty_signal);
-	} while (r == -1 && error == EINTR);
+	} while (r == -1 && error == EINTR && !signal_held(tty_signal));
 	close(fd);
 	/* The time that a person takes counts against no deadline. */
 	time_update();

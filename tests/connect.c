@@ -1470,6 +1470,50 @@ test_prompt_ended(void **state)
 	kit_untouched(px.lfd);
 }
 
+/* The same where the server of a session, if there is one, is to be told. */
+static void
+test_prompt_ended_poll(void **state)
+{
+	static const struct {
+		const char *typed;
+		int sig, status;
+	} ends[] = {
+		{ "sec\x03", 0, -SIGINT }, { "sec", SIGTERM, -SIGTERM },
+		{ "", SIGHUP, -SIGHUP }, { "s\x1c", 0, -SIGQUIT },
+	};
+	struct peer px = peer();
+	char post[4096];
+	struct kit_proc *p;
+	struct pty t;
+	size_t i;
+	int fd;
+
+	(void)state;
+	for (i = 0; i < KIT_COUNT(ends); i++) {
+		kit_note("end %zu", i);
+		pty_open(&t);
+		p = kit_httptun(&t.opt, "-P", "user", "-x",
+		    kit_str("poll://%s", px.hp), HOST, PORT, NULL);
+		fd = kit_accept(px.lfd);
+		(void)kit_head(fd, post, sizeof(post));
+		kit_puts(fd, "HTTP/1.1 401 Unauthorized\r\n"
+		    "WWW-Authenticate: Basic realm=\"x\"\r\n"
+		    "Content-Length: 0\r\n\r\n");
+		pty_prompted(&t);
+		kit_puts(t.master, ends[i].typed);
+		if (ends[i].sig != 0)
+			(void)kill(p->pid, ends[i].sig);
+		kit_exits(p, ends[i].status);
+		kit_err_is(p, ends[i].status == -SIGQUIT ? "" :
+		    kit_str("httptun: %s: 401 Unauthorized (offered: Basic; "
+		    "interrupted)\n", px.hp));
+		kit_eof(p->out);
+		pty_restored(&t);
+		(void)kit_until_end(fd);
+	}
+	kit_untouched(px.lfd);
+}
+
 /* Ctrl-Z, and fg: asked anew, with the terminal as it was in between. */
 static void
 test_prompt_stopped(void **state)
@@ -3067,6 +3111,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_prompt_once),
 		KIT_TEST(test_prompt_ended),
 		KIT_TEST(test_prompt_stopped),
+		KIT_TEST(test_prompt_ended_poll),
 		KIT_TEST(test_prompt_no_terminal),
 		KIT_TEST(test_half_close_near),
 		KIT_TEST(test_half_close_far),
