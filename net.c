@@ -2520,19 +2520,29 @@ signal_end(void)
 			signal_set(end_signals[i], on_end);
 }
 
+/* Nothing ends us by surprise before the old mask is back. */
+static void
+signals_hold(sigset_t *old)
+{
+	sigset_t set;
+	size_t i;
+
+	sigemptyset(&set);
+	for (i = 0; i < END_SIGNALS; i++)
+		sigaddset(&set, end_signals[i]);
+	sigprocmask(SIG_BLOCK, &set, old);
+}
+
 /* fork(2) to *pid, which no signal comes before. */
 static pid_t
 child_fork(pid_t *pid)
 {
 	struct sigaction sa;
-	sigset_t set, old;
+	sigset_t old;
 	size_t i;
 	pid_t child;
 
-	sigemptyset(&set);
-	for (i = 0; i < END_SIGNALS; i++)
-		sigaddset(&set, end_signals[i]);
-	sigprocmask(SIG_BLOCK, &set, &old);
+	signals_hold(&old);
 	if ((child = fork()) > 0)
 		*pid = child;
 	else if (child == 0) {
@@ -2634,6 +2644,8 @@ keeper_read(int fd, struct kept **list, int *n)
 		return r == -1 && errno == EINTR;
 	for (i = 0; i < *n && (*list)[i].pid != k.pid; i++)
 		;
+	if (i < *n && (*list)[i].ends)
+		return 1;		/* its own note comes late */
 	if (i == *n) {
 		more = realloc(*list, ((size_t)*n + 1) * sizeof(k));
 		if (more == NULL)
@@ -3038,13 +3050,20 @@ static const int command_signals[] = {
 };
 #define COMMAND_SIGNALS	(int)(sizeof(command_signals) / sizeof(int))
 
-/* In the child: all is as our own caller gave it to us. */
+/*
+ * In the child: all is as our own caller gave it to us.  It says itself that
+ * it is there, before its parent's end may be noticed, whose place in the
+ * keeper's pipe it has up to then.
+ */
 static void
-command_exec(const char *line, const int *fd, const struct sigaction *was)
+command_exec(struct command *c, const char *line, const int *fd,
+    const struct sigaction *was, const sigset_t *mask)
 {
 	int i;
 
 	(void)setpgid(0, 0);
+	c->pid = getpid();
+	keeper_tell(c, 0);
 #ifdef __linux__
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
 #endif
@@ -3057,6 +3076,7 @@ command_exec(const char *line, const int *fd, const struct sigaction *was)
 			(void)dup2(fd[i], i);
 	for (i = 3; i < FD_SETSIZE; i++)
 		close(i);
+	sigprocmask(SIG_SETMASK, mask, NULL);
 	execl("/bin/sh", "sh", "-c", line, (char *)NULL);
 	_exit(127);
 }
@@ -3092,9 +3112,9 @@ command_pipes(struct command *c, int *fd)
 	return 0;
 }
 
-/* -1: errno */
+/* Its own signals are those of mask.  -1: errno */
 static int
-command_fork(struct command *c, const char *line)
+command_fork(struct command *c, const char *line, const sigset_t *mask)
 {
 	struct sigaction was[COMMAND_SIGNALS];
 	int fd[3] = { -1, -1, -1 }, i, error;
@@ -3103,7 +3123,7 @@ command_fork(struct command *c, const char *line)
 	for (i = 0; i < COMMAND_SIGNALS; i++)
 		(void)sigaction(command_signals[i], NULL, &was[i]);
 	if (command_pipes(c, fd) == 0 && (pid = child_fork(&c->pid)) == 0)
-		command_exec(line, fd, was);
+		command_exec(c, line, fd, was, mask);
 	error = errno;
 	for (i = 0; i < 3; i++)
 		if (fd[i] != -1)
@@ -3123,6 +3143,7 @@ command_start(const char *text, const char *host, unsigned port,
 	static int watched;
 	struct buf line = { NULL, 0, 0, 0 };
 	struct command *c = calloc(1, sizeof(*c));
+	sigset_t mask, old;
 	int error;
 
 	if (c == NULL)
@@ -3138,22 +3159,27 @@ command_start(const char *text, const char *host, unsigned port,
 	c->commander = commander;
 	c->owner = owner;
 	c->in = c->out = c->err = c->sock = -1;
+	signals_mask(&mask);
+	/* Who is ended finds all that has begun in the list. */
+	signals_hold(&old);
 	if (keeper_start() == 0 &&
 	    (commander == NULL || command_listen(c) == 0) &&
 	    command_expand(&line, text, host, port, c->path) == 0 &&
 	    buf_put(&line, "", 1) == 0 &&
-	    command_fork(c, (char *)line.p + line.off) == 0) {
-		buf_free(&line);
+	    command_fork(c, (char *)line.p + line.off, &mask) == 0) {
+		error = 0;
 		c->next = commands;
 		commands = c;
-		return c;
+	} else {
+		error = errno;
+		command_close(c);
+		free(c);
+		c = NULL;
 	}
-	error = errno;
 	buf_free(&line);
-	command_close(c);
-	free(c);
+	sigprocmask(SIG_SETMASK, &old, NULL);
 	errno = error;
-	return NULL;
+	return c;
 }
 
 /* ---- look-ups -------------------------------------------------------------------- */

@@ -23,6 +23,7 @@
 
 #include "../net.c"
 
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -6377,6 +6378,55 @@ test_keeper_signal(void **state)
 	ends_at_fork(start_command, 1, SIGTERM);
 }
 
+static int said_fd;		/* what commands begin with for their stderr */
+
+static void
+start_stubborn(void)
+{
+	(void)dup2(said_fd, STDERR_FILENO);
+	close(said_fd);
+	(void)command_start("trap '' TERM; sleep 20", "h", 1, NULL,
+	    &fork_count);
+}
+
+static void
+start_tls(void)
+{
+	static const struct commander nobody = { NULL, NULL };
+
+	(void)command_start("cat", "h", 1, &nobody, &fork_count);
+}
+
+/* The same while a command begins: nothing of it is left, nor its socket. */
+static void
+test_command_signal(void **state)
+{
+	static const int sigs[] = { SIGTERM, SIGKILL };
+	char dir[] = "/tmp/httptun-unit.XXXXXX";
+	struct pollfd p;
+	int i, ms;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(setenv("TMPDIR", dir, 1), 0);
+	for (i = 0; i < (int)COUNT(sigs); i++) {
+		said_fd = token(&p.fd);
+		ends_at_fork(start_stubborn, 2, sigs[i]);
+		close(said_fd);
+		p.events = POLLIN;
+		assert_int_equal(poll(&p, 1, PATIENCE), 1);
+		token_gone(p.fd);
+		ends_at_fork(start_tls, 2, sigs[i]);
+		for (ms = 0; rmdir(dir) == -1; ms += 5) {
+			assert_true(ms < PATIENCE);
+			(void)poll(NULL, 0, 5);
+		}
+		assert_int_equal(mkdir(dir, 0700), 0);
+	}
+	assert_int_equal(rmdir(dir), 0);
+	unsetenv("TMPDIR");
+}
+
 int
 main(void)
 {
@@ -6529,6 +6579,7 @@ main(void)
 		TEST(test_crew_fork_fails),
 		TEST(test_crew_help_fails),
 		TEST(test_keeper_signal),
+		TEST(test_command_signal),
 	};
 
 	/* As fd_sane() does; and whatever blocks after all is ended. */
