@@ -2992,17 +2992,20 @@ static void
 command_ready(void *arg, int fd, unsigned what)
 {
 	struct command *c = arg;
-	int s = accept(fd, NULL, NULL);
+	int s = accept(fd, NULL, NULL), error = EMFILE;
 
 	(void)what;
-	if (s == -1)
+	if (s == -1 && fd_later())
 		return;
+	if (s == -1)
+		error = errno;
 	fd_close(c->sock);
 	c->sock = -1;
 	command_unlink(c->path);
-	if (s >= FD_SETSIZE) {
-		close(s);
-		c->commander->failed(c->owner, strerror(EMFILE));
+	if (s == -1 || s >= FD_SETSIZE) {
+		if (s != -1)
+			close(s);
+		c->commander->failed(c->owner, strerror(error));
 		return;
 	}
 	fd_flags(s);

@@ -6427,6 +6427,65 @@ test_command_signal(void **state)
 	unsetenv("TMPDIR");
 }
 
+static char command_failure[80];
+
+static void
+on_joined(void *owner, int fd)
+{
+	fail_msg("%d has joined %p", fd, owner);
+}
+
+static void
+on_failed(void *owner, const char *why)
+{
+	(void)owner;
+	snprintf(command_failure, sizeof(command_failure), "%s", why);
+}
+
+/* A command connects when we have no descriptor for it: it has failed. */
+static void
+test_command_full(void **state)
+{
+	static const struct commander judge = { on_joined, on_failed };
+	static int taken[FD_SETSIZE];
+	struct command c;
+	struct rlimit rl, old;
+	struct sockaddr_un sun;
+	int fd, i, n;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	for (i = 0; i < 2; i++) {
+		rl = old;
+		rl.rlim_cur = i == 0 || old.rlim_max < FD_SETSIZE + 64 ?
+		    FD_SETSIZE : FD_SETSIZE + 64;
+		if (rl.rlim_cur > old.rlim_max)
+			rl.rlim_cur = old.rlim_max;
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &rl), 0);
+		memset(&c, 0, sizeof(c));
+		c.commander = &judge;
+		assert_int_equal(command_listen(&c), 0);
+		command_failure[0] = '\0';
+		assert_int_equal(turn(0), 0);
+		assert_string_equal(command_failure, "");
+		fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		memset(&sun, 0, sizeof(sun));
+		sun.sun_family = AF_UNIX;
+		strcpy(sun.sun_path, c.path);
+		ok(connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0,
+		    "connect");
+		n = take_all(taken);
+		assert_int_equal(turn(0), 1);
+		while (n > 0)
+			close(taken[--n]);
+		assert_string_equal(command_failure, strerror(EMFILE));
+		assert_int_equal(c.sock, -1);
+		assert_string_equal(c.path, "");
+		close(fd);
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+}
+
 int
 main(void)
 {
@@ -6580,6 +6639,7 @@ main(void)
 		TEST(test_crew_help_fails),
 		TEST(test_keeper_signal),
 		TEST(test_command_signal),
+		TEST(test_command_full),
 	};
 
 	/* As fd_sane() does; and whatever blocks after all is ended. */
