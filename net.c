@@ -1122,6 +1122,9 @@ static const struct carrier pipes = {
 	"pipe", pipe_recv, pipe_send, pipe_finish, 1
 };
 
+/* One above the highest descriptor that may be ours; ducts stand high. */
+static int fds_top = FD_SETSIZE;
+
 /* ---- ducts: bytes that stay in the kernel ---------------------------------------- */
 
 /*
@@ -1186,6 +1189,8 @@ duct_lift(int fd)
 	int high = fcntl(fd, F_DUPFD_CLOEXEC, FD_SETSIZE);
 
 	close(fd);
+	if (high >= fds_top)
+		fds_top = high + 1;
 	return high;
 }
 
@@ -2667,7 +2672,7 @@ keeper_run(int fd)
 	int i, n = 0, ends, alone = 0;
 	fd_set set;
 
-	for (i = 0; i < FD_SETSIZE; i++)
+	for (i = 0; i < fds_top; i++)
 		if (i != fd)
 			close(i);
 	while (!alone || n > 0) {
@@ -3335,7 +3340,7 @@ lookup_child(int sock, int life)
 {
 	int fd;
 
-	for (fd = 0; fd < FD_SETSIZE; fd++)
+	for (fd = 0; fd < fds_top; fd++)
 		if (fd != sock && fd != life)
 			close(fd);
 	fd_sane();

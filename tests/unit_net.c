@@ -6486,6 +6486,37 @@ test_command_full(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
 }
 
+/* Of a busy flow's pipe no child that stays keeps an end. */
+static void
+test_children_ducts(void **state)
+{
+#if SPLICES
+	struct duct *d = duct_new();
+	struct pollfd p;
+
+	(void)state;
+	assert_non_null(d);
+	assert_int_equal(keeper_start(), 0);
+	assert_int_equal(lookup_init(), 0);
+	close(d->wfd);
+	d->wfd = -1;
+	p.fd = d->rfd;
+	p.events = POLLIN;
+	assert_int_equal(poll(&p, 1, PATIENCE), 1);
+	assert_int_equal(p.revents, POLLHUP);
+	duct_close(d);
+	close(keeper);
+	ok(waitpid(keeper_pid, NULL, 0) == keeper_pid, "waitpid");
+	keeper = keeper_pid = -1;
+	lookup_end();
+	close(helper_sock);
+	helper_sock = helper_life = -1;
+#else
+	(void)state;
+	skip();
+#endif
+}
+
 int
 main(void)
 {
@@ -6640,6 +6671,7 @@ main(void)
 		TEST(test_keeper_signal),
 		TEST(test_command_signal),
 		TEST(test_command_full),
+		TEST(test_children_ducts),
 	};
 
 	/* As fd_sane() does; and whatever blocks after all is ended. */
