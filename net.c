@@ -2779,6 +2779,32 @@ command_why(const struct command *c)
 	return c->why[0] != '\0' ? c->why : NULL;
 }
 
+/*
+ * Whoever has left a command's group, and lost its parent, is our child where
+ * the system so wants, and a stranger, to whose end somebody has to see.  One
+ * of ours that is not waited for yet may stand before it, for as long as its
+ * tunnel is there.
+ */
+static void
+strangers_reap(void)
+{
+	const struct command *c;
+	siginfo_t info;
+	pid_t pid;
+
+	do {
+		info.si_pid = 0;
+		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) ==
+		    -1 || info.si_pid == 0 || info.si_pid == keeper_pid)
+			return;
+		for (c = commands; c != NULL; c = c->next)
+			if (c->pid == info.si_pid)
+				return;
+		if ((pid = waitpid(info.si_pid, NULL, WNOHANG)) == helper_pid)
+			helper_pid = -1;
+	} while (pid > 0);
+}
+
 /* Nobody wants it any more: when all of its group have gone, so will it. */
 static void
 command_bury(struct command *c)
@@ -2794,6 +2820,7 @@ command_bury(struct command *c)
 		;
 	*link = c->next;
 	loop_bury(&c->timer, free, c);
+	strangers_reap();
 }
 
 /* Closes what has no end yet. */
@@ -2912,6 +2939,7 @@ commands_reap(void)
 		command_explain(c, info.si_code, info.si_status);
 		command_ended(c);
 	}
+	strangers_reap();
 }
 
 /* How many bytes it was given and has not read; 0: that cannot be told. */

@@ -747,6 +747,35 @@ test_group_local(void **state)
 	}
 }
 
+/* Who has left the group lives on; its end is seen to. */
+static void
+test_group_left(void **state)
+{
+	const char *fifo = kit_path("fifo");
+	struct kit_proc *p;
+	int fd, gate, i;
+	pid_t pid;
+
+	(void)state;
+	if (mkfifo(fifo, 0600) == -1 || (gate = open(fifo, O_RDWR)) == -1)
+		kit_fail("%s: %s", fifo, strerror(errno));
+	p = kit_httptun(NULL, "-x", kit_str("exec:setsid sh -c 'echo pid $$ "
+	    ">&2; read -r line' <%s >/dev/null & exec cat", fifo), "-L",
+	    "0:" HOST ":" PORT, NONE);
+	for (i = 0; i < 2; i++) {
+		fd = kit_connect(AF_INET, kit_listening(p, 0));
+		kit_puts(fd, "x");
+		kit_expect(fd, "x");
+		pid = told_pid(p, i);
+		kit_reset(fd);
+		kit_rests(p);
+		assert_int_equal(kit_family(p->pid, NULL, 0), 2);
+		kit_puts(gate, "\n");
+		kit_gone(pid);
+		kit_settles(p, kit_fds(p->pid), 1);
+	}
+}
+
 
 /* ---- signals ------------------------------------------------------------- */
 
@@ -1046,6 +1075,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_stderr),
 		KIT_TEST(test_group),
 		KIT_TEST(test_group_local),
+		KIT_TEST(test_group_left),
 		KIT_TEST(test_signals),
 		KIT_TEST(test_killed),
 		KIT_TEST(test_terminal),

@@ -1155,8 +1155,8 @@ test_command_killed(void **state)
 	kit_expect_reset(c);
 	kit_puts(t, "hello");
 	/* the one that is left has as many as the other one had, with a new
-	 * keeper */
-	kit_settles(p, fds, all);
+	 * keeper; the look-up helper has gone, dead and buried */
+	kit_settles(p, fds, all - 1);
 	no_socket_left();
 }
 
