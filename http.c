@@ -1681,7 +1681,11 @@ auth_basic_decode(struct span v, char *userpass)
 
 /* ---- Digest (RFC 7616) -------------------------------------------------------- */
 
-/* A value, quoted or not, to dst; *p goes behind it.  -1: malformed. */
+/*
+ * A value, quoted or not, to dst; *p goes behind it.  A folded line becomes
+ * blanks (RFC 9112, 5.2): we may have to say the value in a line of ours.
+ * -1: malformed.
+ */
 static int
 digest_value(const char **p, const char *end, char **dst, const char *limit,
     struct span *value)
@@ -1695,7 +1699,8 @@ digest_value(const char **p, const char *end, char **dst, const char *limit,
 			return -1;
 		if (*dst == limit)
 			return -1;
-		*(*dst)++ = *s;
+		*(*dst)++ = (unsigned char)*s < 0x20 && *s != '\t' ?
+		    ' ' : *s;
 	}
 	if (quoted && s++ == end)
 		return -1;

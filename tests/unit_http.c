@@ -2742,6 +2742,8 @@ test_digest_parse(void **state)
 		    "realm=a, x=1, x=2", "realm=a" },
 		{ "username*=UTF-8''J%C3%A4s, realm=a", "realm=a" },
 		{ "realm=\"J\xc3\xa4s\"", "realm=J\xc3\xa4s" },
+		/* what is passed on in an answer is one line */
+		{ "realm=\"a\r\n b\rc\td\\\n\"", "realm=a   b c\td " },
 		/* twice, and who knows which one counts */
 		{ "realm=a, realm=a", NULL }, { "nonce=a, NONCE=b", NULL },
 		{ "realm=\"\", realm=a", NULL },
