@@ -553,7 +553,10 @@ literal_in(struct in_addr *a, const char *s)
 	return 0;
 }
 
-/* Any IPv6 address, and behind a "%" its scope. */
+/*
+ * Any IPv6 address, and behind a "%" its scope.  Of an interface's name Linux
+ * leaves out a colon and what follows, which might be anything.
+ */
 static int
 literal_in6(struct sockaddr_in6 *in6, const char *s)
 {
@@ -569,7 +572,8 @@ literal_in6(struct sockaddr_in6 *in6, const char *s)
 		return -1;
 	if (s[n] == '\0')
 		return 0;
-	in6->sin6_scope_id = if_nametoindex(s + n + 1);
+	in6->sin6_scope_id = strchr(s + n, ':') != NULL ? 0 :
+	    if_nametoindex(s + n + 1);
 	if (in6->sin6_scope_id == 0) {
 		scope = text_number(s + n + 1, strlen(s + n + 1), 1, INT_MAX);
 		if (scope == -1)

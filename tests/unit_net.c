@@ -586,6 +586,10 @@ test_addr_scope(void **state)
 	a = addr(literal);
 	assert_int_equal(a.in6.sin6_scope_id, 1);
 	assert_string_equal(addr_text(text, &a), literal);
+	/* Linux takes a name with more behind a colon for the same. */
+	snprintf(literal, sizeof(literal), "fe80::1%%%s:\r\nA: b", name);
+	assert_int_equal(addr_literal(&a, literal, 0), -1);
+	a = addr("fe80::1%1");
 	/* One that is gone leaves its mark out. */
 	a.in6.sin6_scope_id = 0x7ffffff0;
 	assert_string_equal(addr_text(text, &a), "fe80::1");
