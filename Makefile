@@ -1,5 +1,5 @@
 # httptun: make, make test, make install.  For POSIX make: no generator, no
-# pattern rules.  tests/setup installs what test, lint and sanitize need.
+# pattern rules.  tests/setup installs what test, lint, fuzz and sanitize need.
 
 CC	= cc
 CFLAGS	= -O2
@@ -13,6 +13,8 @@ WARN	= -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	  -Wconversion
 SAN	= -g -O1 -fsanitize=address,undefined -fno-omit-frame-pointer \
 	  -fno-sanitize-recover=undefined
+
+FUZZ_SECS = 120
 
 SRC	= httptun.c net.c http.c
 OBJ	= httptun.o net.o http.o
@@ -135,6 +137,19 @@ sanitize:
 	    $(MAKE) CC="$(CC)" CFLAGS="$(SAN)" LDFLAGS="$(SAN)" test
 	rm -rf .sanitize
 
+# The parsers under libFuzzer, from tests/seeds on, for FUZZ_SECS seconds.  An
+# input at which it failed is left as tests/found-*: "tests/fuzz FILE" shows it.
+fuzz: tests/fuzz
+	@dir=$$(mktemp -d) || exit 1; trap 'rm -rf "$$dir"' EXIT; \
+	trap 'exit 1' HUP INT TERM; \
+	./tests/fuzz -max_total_time=$(FUZZ_SECS) -max_len=4096 \
+	    -len_control=30 -timeout=5 -print_final_stats=1 \
+	    -artifact_prefix=tests/found- "$$dir" tests/seeds
+
+tests/fuzz: tests/fuzz.c httptun.c net.c http.c httptun.h
+	clang $(STD) $(WARN) -g -O1 -fsanitize=fuzzer,address,undefined \
+	    -fno-sanitize-recover=undefined -o $@ tests/fuzz.c net.c http.c
+
 lint:
 	mandoc -Tlint -W warning httptun.1
 	cppcheck --quiet --std=c99 --error-exitcode=1 \
@@ -158,7 +173,7 @@ uninstall:
 	rm -f $(DESTDIR)$(MANDIR)/man1/httptun.1
 
 clean:
-	rm -f httptun $(OBJ) tests/*.o $(TESTS) tests/bench/load
+	rm -f httptun $(OBJ) tests/*.o $(TESTS) tests/bench/load tests/fuzz
 	rm -rf .sanitize
 
-.PHONY: all test soak bench sanitize lint install uninstall clean
+.PHONY: all test soak bench sanitize fuzz lint install uninstall clean
