@@ -2746,6 +2746,7 @@ ws_switched(struct tunnel *t, const struct head *h, size_t len)
 		return;
 	}
 	buf_take(&t->far.in, len);
+	t->far.indirect = o->nth > 0 || t->sleeve != NULL;
 	if (end_websocket(&t->far, 1, ending) == -1) {
 		tunnel_refuse(t, 503, "proxy_internal_error", o->hop->who,
 		    "%s", strerror(ENOMEM));

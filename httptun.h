@@ -120,6 +120,7 @@
 #define HALVES_MS	1000	/* how often what has ended is looked at */
 #define GLANCE_MS	10	/* how often cold ones are looked at */
 #define WS_QUIET_MS	30000	/* until a Ping, and for its answer */
+#define WS_SIGN_MS	1000	/* between signs to who may wait for a Close */
 #define POLL_WINDOW	262144	/* unacknowledged bytes of a direction */
 #define POLL_PUT_MAX	1048576	/* bytes of a PUT's body */
 #define POLL_POST_MAX	4096	/* and of a POST's */
@@ -644,6 +645,8 @@ struct end {
 			 closed:1,
 			 busy:1,	/* what comes comes in large chunks */
 			 more:1,	/* more is sent next, the owner says */
+			 indirect:1,	/* somebody before the other side may
+					 * hold what was sent, he says too */
 			 ipipe:1, opipe:1, /* what stdin and stdout are */
 			 ofile:1, osocket:1;
 	unsigned	 peeked;	/* bytes of in that were only looked at */

@@ -1339,7 +1339,9 @@ struct websocket {
 	struct timer	 pulse;
 	int64_t		 heard;		/* when the last byte came */
 	int64_t		 pinged;	/* when the open Ping left, or 0 */
+	int64_t		 left;		/* when our Close did, or moved on */
 	int		 quiet, grace;	/* ms until a Ping, and for an answer */
+	int		 unsent;	/* what the kernel had then */
 	unsigned	 closing:1,	/* our Close has left */
 			 gone:1,	/* nothing more comes */
 			 cut:1,		/* a frame of ours is not whole */
@@ -1355,6 +1357,7 @@ static void	ws_take(struct end *, size_t);
 static void	ws_hangup(struct end *);
 static void	ws_pong(struct end *);
 static void	ws_stalled(struct end *);
+static int	ws_awaited(const struct end *);
 static int	ws_leave(struct end *, unsigned);
 static void	ws_free(struct end *);
 static void	ws_cut(struct end *);
@@ -2078,15 +2081,65 @@ ws_put(struct end *e, int opcode, const void *p, size_t n)
 	return end_put(e, frame, n);
 }
 
-/* Nothing more is waited for. */
+/* How much the other side's TCP has not got yet; -1: that cannot be told. */
+static int
+ws_unsent(const struct end *e)
+{
+	int n = -1;
+
+#ifdef TIOCOUTQ
+	if (e->indirect || ioctl(e->wfd, TIOCOUTQ, &n) == -1)
+		n = -1;
+#endif
+	return n;
+}
+
+/*
+ * Our Close has left.  Theirs says that all before it has arrived; as long as
+ * it has not come the other side may be stalled, and what it has not taken is
+ * with the kernel, a command or another WebSocket, which would lose it if we
+ * went: the more so as who is stalled says so, to nobody then.  Returns how
+ * long its Close is waited for still.  0: no longer: what has come is known,
+ * or to all appearance it lacks nothing and has nothing to say, not even that
+ * it is stalled (ws_every()).  -1: it was silent for as long as it would have
+ * had to answer a Ping.
+ */
+static int64_t
+ws_patience(struct end *e)
+{
+	struct websocket *w = e->ws;
+	const int64_t linger = (int64_t)LINGER_SECS * 1000;
+	int64_t rest;
+	int before = w->unsent;
+
+	if (e->out.len == 0 && (w->ws.closed || w->ending != WS_ENDS))
+		return 0;
+	w->unsent = ws_unsent(e);
+	if (e->out.len > 0 || (w->unsent != -1 && w->unsent < before)) {
+		w->left = loop_now();
+		w->heard = 0;
+		return linger;
+	}
+	if (w->unsent == 0 && w->heard == 0)
+		return 0;
+	rest = (w->heard > w->left ? w->heard : w->left) + w->quiet +
+	    w->grace - loop_now();
+	return rest <= 0 ? -1 : rest < linger ? rest : linger;
+}
+
+/* Nothing more is waited for, unless it has to be. */
 static void
 ws_late(void *arg)
 {
 	struct end *e = arg;
+	int64_t ms = ws_patience(e);
 
-	if (e->out.len > 0) {		/* it has not left yet */
-		timer_set(&e->ws->pulse, (int64_t)LINGER_SECS * 1000, ws_late,
-		    e);
+	if (ms > 0) {
+		timer_set(&e->ws->pulse, ms, ws_late, e);
+		return;
+	}
+	if (ms == -1) {
+		end_break(e, ETIMEDOUT);
 		return;
 	}
 	e->ws->gone = 1;
@@ -2117,8 +2170,11 @@ ws_part(struct end *e)
 {
 	struct websocket *w = e->ws;
 
-	if (w->pulse.fn != ws_late)
+	if (w->pulse.fn != ws_late) {
+		w->left = loop_now();
+		w->heard = 0;
 		timer_set(&w->pulse, (int64_t)LINGER_SECS * 1000, ws_late, e);
+	}
 	ws_close(e, WS_NORMAL);
 }
 
@@ -2130,8 +2186,12 @@ ws_finish(struct end *e)
 
 	switch (w->ending) {
 	case WS_ENDS:
-		if (ws_put(e, WS_TEXT, "end", 3) == 0 && w->ws.ended)
+		if (ws_put(e, WS_TEXT, "end", 3) == -1)
+			break;
+		if (w->ws.ended)
 			ws_part(e);
+		else if (!end_hungry(e))
+			ws_stalled(e);
 		break;
 	case WS_CLOSES:
 		ws_close(e, WS_NORMAL);
@@ -2240,6 +2300,8 @@ ws_take(struct end *e, size_t n)
 	w->pinged = 0;
 	if (w->deaf || w->ws.closed)
 		return;
+	if (ws_awaited(e))
+		ws_stalled(e);
 	r = ws_decode(&w->ws, chunk, n);
 	if (r == -1) {
 		end_break(e, EPROTO);
@@ -2271,6 +2333,32 @@ ws_hangup(struct end *e)
 	}
 }
 
+/* We have said `end', so the other side may wait for our Close only. */
+static int
+ws_awaited(const struct end *e)
+{
+	return e->ws->ending == WS_ENDS && e->finished && !e->stays;
+}
+
+/*
+ * How often we say that we are there, though we cannot read, or have not read
+ * all: who waits for our Close is to know so within LINGER_SECS.
+ */
+static int
+ws_every(const struct end *e)
+{
+	int ms = e->ws->quiet / 2;
+
+	return ws_awaited(e) && ms > WS_SIGN_MS ? WS_SIGN_MS : ms;
+}
+
+static void
+ws_sign(struct end *e)
+{
+	if (e->out.len == 0 && !e->ws->closing)
+		(void)ws_put(e, WS_PONG, "", 0);
+}
+
 /*
  * Asks after quiet ms without a byte whether the other side is there.  Only
  * while this end reads could it be heard; else we say that we are (5.5.3).
@@ -2285,9 +2373,11 @@ ws_beat(void *arg)
 	if (!end_hungry(e)) {
 		w->heard = loop_now();
 		w->pinged = 0;
-		rest = w->quiet / 2;
-		if (e->out.len == 0 && !w->closing)
-			(void)ws_put(e, WS_PONG, "", 0);
+		rest = ws_every(e);
+		ws_sign(e);
+	} else if (ws_awaited(e) && loop_now() - w->heard < ws_every(e)) {
+		rest = ws_every(e);
+		ws_sign(e);
 	} else if (w->pinged != 0) {
 		if (e->out.len > 0)	/* it has not left yet */
 			w->pinged = loop_now();
@@ -2311,8 +2401,8 @@ ws_stalled(struct end *e)
 	struct websocket *w = e->ws;
 
 	if (w != NULL && w->pulse.fn == ws_beat &&
-	    w->pulse.at > loop_now() + w->quiet / 2)
-		timer_set(&w->pulse, w->quiet / 2, ws_beat, e);
+	    w->pulse.at > loop_now() + ws_every(e))
+		timer_set(&w->pulse, ws_every(e), ws_beat, e);
 }
 
 void
@@ -2448,7 +2538,8 @@ end_why(const struct end *e)
 		    e->ws->ws.code);
 		return text;
 	case ETIMEDOUT:
-		return "no answer to a Ping";
+		return e->ws->closing ? "no answer to the Close" :
+		    "no answer to a Ping";
 	default:
 		return strerror(e->error);
 	}

@@ -3339,7 +3339,7 @@ ends_owed(int masks)
 	unblock_far(n);
 	get_end(far.fd);
 	done(1);
-	says(&near, "close:1000");
+	says(&near, "pong: close:1000");
 	get_end(near.fd);
 	sides_close();
 }
@@ -3428,6 +3428,177 @@ test_ws_linger_noise(void **state)
 	done(1);
 	says(&near, "text:end close:1000");
 	sides_close();
+}
+
+/* Both have said `end', and we Close; it is 1000. */
+static void
+ws_close_said(int masks)
+{
+	ws_open(masks, WS_ENDS);
+	put(far.fd, "last words");
+	shutdown(far.fd, SHUT_WR);
+	say(&near, FIN | WS_TEXT, "end");
+	settle();
+	done(0);
+}
+
+static void
+close_comes(int masks)
+{
+	done(0);
+	says(&near, "binary:last words text:end close:1000");
+	say_close(&near, WS_NORMAL);
+	settle();
+	closed(masks);
+}
+
+#ifdef TIOCOUTQ
+/*
+ * The other side has not taken all yet: it has until it is silent for as long
+ * as it may be, and two seconds when it has.
+ */
+static void
+unread(int masks)
+{
+	const int64_t most = 1000 + 2 * WS_QUIET_MS;
+	int64_t at;
+
+	ws_close_said(masks);
+	for (at = 1000; at < most; at += LINGER_SECS * 1000) {
+		clock_at(at);
+		done(0);
+	}
+	close_comes(masks);
+	ws_close_said(masks);
+	clock_at(most - 1);
+	done(0);
+	says(&near, "binary:last words text:end close:1000");
+	clock_at(most - 1 + LINGER_SECS * 1000);
+	done(0);
+	clock_at(most - 1 + 2 * LINGER_SECS * 1000);
+	done(1);
+	sides_close();
+	ws_close_said(masks);
+	clock_at(most - 1);
+	clock_at(most);
+	broke(ETIMEDOUT, "no answer to the Close",
+	    "binary:last words text:end close:1000");
+	sides_close();
+}
+#endif
+
+/* It has, but is not done with it, and says so. */
+static void
+signs(int masks)
+{
+	int64_t at;
+
+	ws_close_said(masks);
+	says(&near, "binary:last words text:end close:1000");
+	for (at = 1000; at < 200000; at += WS_QUIET_MS) {
+		clock_at(at + 1000);
+		say(&near, FIN | WS_PONG, "");
+		settle();
+		clock_at(at + 1000 + LINGER_SECS * 1000);
+		done(0);
+	}
+	if (masks) {
+		say_close(&near, WS_NORMAL);
+		settle();
+		closed(masks);
+		return;
+	}
+	clock_at(at - WS_QUIET_MS + 1000 + 2 * WS_QUIET_MS - 1);
+	done(0);
+	clock_at(at - WS_QUIET_MS + 1000 + 2 * WS_QUIET_MS);
+	broke(ETIMEDOUT, "no answer to the Close", "");
+	sides_close();
+}
+
+/* What somebody before it has taken may not be there yet. */
+static void
+held_on_the_way(int masks)
+{
+	ws_close_said(masks);
+	near.e.indirect = 1;
+	says(&near, "binary:last words text:end close:1000");
+	clock_at(1000 + LINGER_SECS * 1000);
+	clock_at(1000 + 2 * WS_QUIET_MS - 1);
+	done(0);
+	if (masks) {
+		say_close(&near, WS_NORMAL);
+		settle();
+		closed(masks);
+		return;
+	}
+	clock_at(1000 + 2 * WS_QUIET_MS);
+	broke(ETIMEDOUT, "no answer to the Close", "");
+	sides_close();
+}
+
+static void
+test_ws_linger_stalled(void **state)
+{
+	int masks;
+
+	(void)state;
+	for (masks = 0; masks <= 1; masks++) {
+#ifdef TIOCOUTQ
+		unread(masks);
+#endif
+		signs(masks);
+		held_on_the_way(masks);
+	}
+}
+
+/* Who has said `end' says within a second that it is stalled, or still reads. */
+static void
+gives_signs(int masks, int before)
+{
+	size_t n = 0;
+	int i;
+
+	ws_open(masks, WS_ENDS);
+	if (before)
+		n = block_far();
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	says(&near, "text:end");
+	if (!before)
+		n = block_far();
+	for (i = 1; i <= 5; i++) {
+		clock_at(1000 + i * WS_SIGN_MS - 1);
+		says(&near, "");
+		clock_at(1000 + i * WS_SIGN_MS);
+		says(&near, "pong:");
+	}
+	unblock_far(n);
+	clock_at(now + WS_SIGN_MS);
+	says(&near, "");
+	clock_at(now + WS_QUIET_MS / 2);
+	says(&near, "");
+	say(&near, FIN | WS_BINARY, "slowly");
+	settle();
+	get(far.fd, "slowly");
+	clock_at(now + WS_SIGN_MS - 1);
+	say(&near, FIN | WS_BINARY, "slowly");
+	settle();
+	get(far.fd, "slowly");
+	clock_at(now + 1);
+	says(&near, "pong:");
+	clock_at(now + WS_SIGN_MS);
+	says(&near, "");
+	sides_close();
+}
+
+static void
+test_ws_signs(void **state)
+{
+	int i;
+
+	(void)state;
+	for (i = 0; i < 4; i++)
+		gives_signs(i & 1, i & 2);
 }
 
 /* Without `end': ours is a Close, and what still comes is delivered. */
@@ -6604,6 +6775,8 @@ main(void)
 		TEST(test_ws_ends_owed),
 		TEST(test_ws_linger),
 		TEST(test_ws_linger_noise),
+		TEST(test_ws_linger_stalled),
+		TEST(test_ws_signs),
 		TEST(test_ws_closes),
 		TEST(test_ws_closes_owed),
 		TEST(test_ws_closes_stalled),

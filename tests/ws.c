@@ -4169,19 +4169,48 @@ hasty(const struct hop *h)
 	    NONE), h, "/", ASKS);
 }
 
+static void
+both_end(struct near *n)
+{
+	kit_half_close(n->p->in);
+	kit_ws_end(&n->w);
+	ws_expect_end(&n->w);
+	ws_expect_close(&n->w, 1000);
+}
+
 /* A server that has both ends and leaves TCP open; does it say Close? */
 static struct near
 not_parting(const struct hop *h, int closes)
 {
 	struct near n = open_near(h, ASKS);
 
-	kit_half_close(n.p->in);
-	kit_ws_end(&n.w);
-	ws_expect_end(&n.w);
-	ws_expect_close(&n.w, 1000);
+	both_end(&n);
 	if (closes)
 		ws_close(&n.w, 1000);
 	return n;
+}
+
+/* The same behind another one, who may have all that it has not. */
+static struct near
+far_off(const struct hop *h)
+{
+	struct near n;
+
+	n = greeted(kit_httptun(NULL, "-x", kit_str("ws://127.0.0.1:%u",
+	    px.port), "-x", h->url, HOST, PORT, NONE), h, "/", ASKS);
+	lets_in(&n, ASKS);
+	both_end(&n);
+	return n;
+}
+
+/* Who may be stalled is waited for. */
+static void
+parts_late(struct near n)
+{
+	assert_true(kit_alive(n.p));
+	ws_close(&n.w, 1000);
+	(void)close(n.w.fd);
+	ends_well(n.p);
 }
 
 /* Where `end` was not agreed what follows a Close may take its time. */
@@ -4207,8 +4236,8 @@ waiting(void **state)
 {
 	struct hop h = hop();
 	struct kit_proxy slow;
-	struct near mute, late, silent, lingering, plain;
-	struct pair a, b, c;
+	struct near mute, late, silent, stalled, inside, lingering, plain;
+	struct pair a, b, c, d;
 	struct kit_ws w[3];
 	int i;
 
@@ -4235,6 +4264,15 @@ waiting(void **state)
 	plain = open_near(&h, NULL);
 	kit_half_close(plain.p->in);
 	ws_expect_close(&plain.w, 1000);
+	d = tunnel(ASKS);
+	kit_half_close(d.t);
+	kit_ws_end(&d.c);
+	ws_expect_end(&d.c);
+	ws_expect_close(&d.c, 1000);
+	kit_ws_say(&d.c, FIN | PONG, "");	/* not answered, but there */
+	stalled = not_parting(&h, 0);
+	kit_ws_say(&stalled.w, FIN | PONG, "");
+	inside = far_off(&h);
 	silent = not_parting(&h, 0);
 	lingering = not_parting(&h, 1);
 
@@ -4249,6 +4287,10 @@ waiting(void **state)
 	kit_until_reset(b.t);
 	ends_well(silent.p);
 	ends_well(lingering.p);
+	parts_late(stalled);
+	parts_late(inside);
+	ws_close(&d.c, 1000);
+	kit_eof(d.c.fd);
 	more_to_say(&c, &plain);
 	kit_proxy_settles(&slow);
 	settles();
