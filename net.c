@@ -1435,6 +1435,12 @@ end_lose(struct end *e, int error)
 		buf_free(&e->out);
 		return;
 	}
+	/* All was said; whether it was heard is said behind their `end'. */
+	if (e->ws != NULL && ws_awaited(e) && !e->eof) {
+		ws_cut(e);
+		end_forgo(e);
+		return;
+	}
 	e->lost = 1;
 	if (!e->carrier->survives || e->eof ||
 	    (e->peer == NULL && e->in.len >= INPUT_MAX)) {

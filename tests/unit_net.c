@@ -4443,6 +4443,50 @@ test_ws_send_error_closed(void **state)
 	sides_close();
 }
 
+/*
+ * Who is stalled says so to somebody who has gone, having said all: his reset
+ * takes nothing from what has come, nor from what it means.
+ */
+static void
+sign_to_nobody(int masks, int closes)
+{
+	struct pollfd pfd = { 0 };
+	size_t n;
+
+	tcp_open(masks);
+	shutdown(far.fd, SHUT_WR);
+	settle();
+	tcp_says("text:end");
+	n = block_far();
+	say(&near, FIN | WS_TEXT, "end");
+	if (closes)
+		say_close(&near, WS_NORMAL);
+	close(near.fd);
+	near.fd = -1;
+	clock_at(now + WS_SIGN_MS);
+	pfd.fd = near.e.rfd;
+	assert_int_equal(poll(&pfd, 1, PATIENCE), 1);	/* the reset */
+	clock_at(now + WS_SIGN_MS);
+	told(&near, 0, 0, 0);
+	unblock_far(n);
+	if (closes) {
+		get_end(far.fd);
+		done(1);
+	} else
+		told(&near, 0, 0, 1);
+	sides_close();
+}
+
+static void
+test_ws_sign_to_nobody(void **state)
+{
+	int i;
+
+	(void)state;
+	for (i = 0; i < 4; i++)
+		sign_to_nobody(i & 1, i & 2);
+}
+
 /* A reset is found although nothing is read. */
 static void
 test_ws_failed(void **state)
@@ -6799,6 +6843,7 @@ main(void)
 		TEST(test_ws_send_error_owed),
 		TEST(test_ws_send_error_pong),
 		TEST(test_ws_send_error_closed),
+		TEST(test_ws_sign_to_nobody),
 		TEST(test_ws_failed),
 		TEST(test_ws_backpressure),
 		TEST(test_ws_backpressure_far),
