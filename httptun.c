@@ -1221,6 +1221,7 @@ struct poller;
 static struct poller *pollers;		/* sessions of poll servers */
 static int farewells;			/* there are servers to be told, */
 static int farewelled;			/* and a signal ends us soon */
+static int stopping;			/* we end when all have been told */
 
 static void	program_stop(void);
 
@@ -2171,8 +2172,11 @@ sleeve_ended(struct tunnel *s, const char *why, int broken)
 	struct end *e;
 
 	(void)why;
-	if (t == NULL)
+	if (t == NULL) {
+		if (stopping)
+			program_stop();
 		return;
+	}
 	e = t->sleeve == s ? &t->far : &t->near;
 	*(t->sleeve == s ? &t->sleeve : &t->near_sleeve) = NULL;
 	/* A command hears of it, and tells. */
@@ -6276,20 +6280,29 @@ struct poller {
 };
 
 static const struct carrier poller_carrier;
-static int stopping;			/* with the last of them */
 
 static void	lane_go(struct lane *);
 static void	lane_fail(struct lane *, const char *);
 static void	poller_keep(void *);
 static void	poller_rouse(struct poller *);
 
-/* The program ends, once the servers were told. */
+/*
+ * The program ends, once the servers were told: of poll sessions, and of
+ * WebSockets on which another one was (sleeve_drop()).
+ */
 static void
 program_stop(void)
 {
+	const struct tunnel *t;
+
 	stopping = 1;
-	if (pollers == NULL)
-		loop_stop();
+	if (pollers != NULL)
+		return;
+	for (t = tunnels; t != NULL && !farewelled; t = t->next)
+		if (t->asker == &by_sleeve && t->over == NULL &&
+		    t->far.ws != NULL)
+			return;
+	loop_stop();
 }
 
 static void
@@ -6334,8 +6347,8 @@ poller_free(void *arg)
 	timer_stop(&p->timer);
 	buf_free(&p->up);
 	loop_bury(&p->timer, poller_bury, p);
-	if (stopping && pollers == NULL)
-		loop_stop();
+	if (stopping)
+		program_stop();
 }
 
 /* The tunnel needs it no more; the server hears of it. */

@@ -3465,7 +3465,7 @@ bridged(struct kit_proc *p, int t)
 	(void)close(t);
 }
 
-/* Through real proxies, in this order. */
+/* Through real proxies, in this order, and each of them hears the end. */
 static void
 through(const char *const *schemes, size_t n)
 {
@@ -3476,7 +3476,7 @@ through(const char *const *schemes, size_t n)
 
 	tl = kit_listen(AF_INET, &tport);
 	for (i = 0; i < n; i++) {
-		kit_proxy(&proxy[i], LOCAL);
+		kit_proxy(&proxy[i], "-v", LOCAL);
 		argv[k++] = "-x";
 		argv[k++] = kit_str("%s127.0.0.1:%u", schemes[i],
 		    proxy[i].port);
@@ -3486,8 +3486,10 @@ through(const char *const *schemes, size_t n)
 	argv[k] = NULL;
 	p = kit_startv(NULL, argv);
 	bridged(p, kit_accept(tl));
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		kit_proxy_settles(&proxy[i]);
+		kit_err_wait(proxy[i].proc, " done\n");
+	}
 }
 
 /* WebSocket and CONNECT hops may stand in any order. */
