@@ -2965,7 +2965,9 @@ command_late(void *arg)
 	if (e->pending) {
 		e->pending = 0;
 		end_read(e);
-	} else if (c->why[0] != '\0')
+	} else if (ws_done(e))
+		ws_hangup(e);
+	else if (c->why[0] != '\0')
 		end_break(e, ECHILD);
 	else if (e->peer != NULL)
 		(void)end_check(e);
@@ -2979,7 +2981,7 @@ command_ended(struct command *c)
 	if (e == NULL)
 		c->commander->failed(c->owner, c->why[0] != '\0' ? c->why :
 		    "the command has ended");
-	else if (e->pending || (e->eof && e->finished))
+	else if (e->pending || (e->eof && e->finished && !ws_listens(e)))
 		command_late(c);
 	else if (c->why[0] != '\0')
 		timer_set(&c->timer, STATUS_MS, command_late, c);

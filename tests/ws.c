@@ -4298,6 +4298,35 @@ waiting(void **state)
 	settles();
 }
 
+/*
+ * What a command ends with means nothing behind the Close frames, be its end
+ * seen before its last words are read, or while somebody holds its stdout.
+ */
+static void
+command_dies_behind(void **state)
+{
+	static const char *const first[] = { "", "sleep 100 & " };
+	struct hop h = hop();
+	struct near n;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < KIT_COUNT(first); i++) {
+		n = greeted(kit_httptun(NULL, "-x", kit_str("exec:%s%s %%h %%p; "
+		    "echo over >&2; exit 3", first[i], kit_binary()), "-x",
+		    h.url, HOST, PORT, NONE), &h, "/", ASKS);
+		lets_in(&n, ASKS);
+		both_end(&n);
+		kit_stop(n.p->pid);
+		ws_close(&n.w, 1000);
+		kit_reset(n.w.fd);
+		kit_err_wait(n.p, "over\n");
+		kit_go_on();
+		kit_exits(n.p, 0);
+		assert_int_equal(kit_said(n.p, "status"), 0);
+	}
+}
+
 /* An argument is the pattern of the tests to run. */
 int
 main(int argc, char *argv[])
@@ -4389,7 +4418,8 @@ main(int argc, char *argv[])
 		KIT_TEST(bridge_server_talks_first),
 		KIT_TEST(bridge_server_closes_at_once),
 		KIT_TEST(bridge_by_other_ways),
-		KIT_TEST(waiting)
+		KIT_TEST(waiting),
+		KIT_TEST(command_dies_behind)
 	};
 
 	if (argc > 1)
