@@ -2268,9 +2268,10 @@ ws_closed(struct end *e)
 	/* What came before it is to be delivered first: end_join(). */
 	if (w->ending == WS_STAYS && e->peer == NULL)
 		return;
+	/* Behind both `end's only that something went wrong were news. */
 	if (w->ending == WS_LEAVES ||
 	    (w->ending == WS_ENDS && w->ws.ended && e->finished &&
-	    code == WS_NORMAL) ||
+	    (code == WS_NORMAL || code == WS_AWAY || code == WS_NO_CODE)) ||
 	    (e->peer != NULL && w->ending != WS_ENDS &&
 	    (code == WS_NORMAL || code == WS_NO_CODE)))
 		ws_agreed(e);

@@ -3297,6 +3297,32 @@ test_ws_ends(void **state)
 	}
 }
 
+/* All was said before: that nobody says how it ended is no loss. */
+static void
+test_ws_ends_codes(void **state)
+{
+	static const unsigned codes[] = { WS_NO_CODE, WS_AWAY };
+	size_t i;
+	int masks;
+
+	(void)state;
+	for (i = 0; i < 2 * COUNT(codes); i++) {
+		masks = i & 1;
+		ws_open(masks, WS_ENDS);
+		shutdown(far.fd, SHUT_WR);
+		settle();
+		says(&near, "text:end");
+		say(&near, FIN | WS_BINARY, "last");
+		say(&near, FIN | WS_TEXT, "end");
+		say_close(&near, codes[i / 2]);
+		settle();
+		get(far.fd, "last");
+		get_end(far.fd);
+		says(&near, "close:1000");
+		closed(masks);
+	}
+}
+
 /* The end of TCP comes with the other side's Close. */
 static void
 test_ws_ends_tcp(void **state)
@@ -4022,7 +4048,7 @@ test_ws_lost(void **state)
 	sides_close();
 }
 
-/* A Close before both directions have ended, whatever its code. */
+/* A Close before both directions have ended, and later one that is bad news. */
 static void
 test_ws_close_early(void **state)
 {
@@ -4039,6 +4065,8 @@ test_ws_close_early(void **state)
 			continue;
 		if (ours && theirs && codes[i % COUNT(codes)] == 1005)
 			continue;
+		if (ours && theirs && codes[i % COUNT(codes)] == 1001)
+			continue;		/* test_ws_ends_codes() */
 		ws_open(0, WS_ENDS);
 		if (ours)
 			shutdown(far.fd, SHUT_WR);
@@ -6815,6 +6843,7 @@ main(void)
 		TEST(test_ws_pong_waits),
 		TEST(test_ws_pong),
 		TEST(test_ws_ends),
+		TEST(test_ws_ends_codes),
 		TEST(test_ws_ends_tcp),
 		TEST(test_ws_ends_owed),
 		TEST(test_ws_linger),
