@@ -3010,18 +3010,15 @@ farewell_late(void *arg)
 	loop_stop();
 }
 
-/*
- * A signal: the servers of poll sessions are told, ours and the workers', then
- * it ends us.
- */
+/* The servers of poll sessions are told, ours and the workers'. */
 static void
-on_farewell(void)
+program_leave(void)
 {
 	static struct timer late;
 	struct tunnel *t, *next;
 
-	if (farewelled || (pollers == NULL && crew_size() == 0))
-		signal_finish();
+	if (farewelled)
+		return;
 	farewelled = leaving = 1;
 	for (t = tunnels; t != NULL; t = next) {
 		next = t->next;
@@ -3033,6 +3030,21 @@ on_farewell(void)
 		timer_set(&late, FAREWELL_MS + 500, farewell_late, NULL);
 	else
 		program_stop();
+}
+
+/*
+ * A signal: that, and then it ends us.  A second one does so at once; but to
+ * a worker the first one may come behind the note of it.
+ */
+static void
+on_farewell(void)
+{
+	static int again;
+
+	if (again || (pollers == NULL && crew_size() == 0))
+		signal_finish();
+	again = 1;
+	program_leave();
 }
 
 /* These hops are used: is there a server to be told? */
@@ -7643,8 +7655,7 @@ worker_note(const struct note *n, int fd)
 		worker_drain();
 		break;
 	case CREW_FAREWELL:
-		if (!farewelled)
-			on_farewell();
+		program_leave();
 		break;
 	case CREW_RELOAD:
 		creds_reload(1);
