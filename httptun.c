@@ -4317,7 +4317,8 @@ enum purpose { FOR_CONNECT, FOR_HTTP, FOR_WS, FOR_POLL, FOR_NOTHING };
 static int	poll_like(const struct head *);
 static int	poll_unread(const struct tunnel *, const struct head *, size_t);
 static void	poll_unput(struct tunnel *, uint64_t);
-static void	poll_serve(struct tunnel *, const struct head *, size_t);
+static int	poll_worker(const struct head *);
+static void	poll_serve(struct tunnel *, const struct head *, size_t, int);
 static int	poll_asks(struct tunnel *, const struct head *);
 
 static enum purpose
@@ -4338,7 +4339,8 @@ request_purpose(const struct tunnel *t, const struct head *h)
 /*
  * Nonces (RFC 7616, 3.3): when and by which worker it was made, a random
  * number, and a hash of these that only we can make.  Each worker keeps what
- * was used of its own, and a request with another one's is passed to that one;
+ * was used of its own, and a request with another one's is passed to that one,
+ * but a session's goes to the session's worker, whose nonces are good for it;
  * those of a worker that is no more are too old.  What it has no room for makes
  * older ones too old as well.
  */
@@ -4440,16 +4442,14 @@ nonce_use(struct span s, unsigned long count)
 	return 1;
 }
 
-/*
- * The other worker that knows what was used of a Digest's nonce, or -1.  A
- * session's requests go to the session's worker, whoever made theirs.
- */
+/* The other worker that knows what was used of a Digest's nonce, or -1. */
 static int
 nonce_elsewhere(const struct tunnel *t, const struct head *h,
     enum purpose purpose)
 {
-	const struct field *f = head_field(h, purpose == FOR_WS ?
-	    "Authorization" : "Proxy-Authorization", NULL);
+	const struct field *f = head_field(h, purpose == FOR_WS ||
+	    purpose == FOR_POLL ? "Authorization" : "Proxy-Authorization",
+	    NULL);
 	struct challenge c;
 	struct digest d;
 	struct span rest;
@@ -4457,7 +4457,7 @@ nonce_elsewhere(const struct tunnel *t, const struct head *h,
 	int worker;
 
 	if (f == NULL || t->passed || t->vouched || opt.creds == NULL ||
-	    opt.auth == AUTH_BASIC || purpose == FOR_POLL)
+	    opt.auth == AUTH_BASIC)
 		return -1;
 	rest = f->value;
 	if (!auth_challenge(&rest, &c) || !span_is(c.scheme, "Digest") ||
@@ -4800,23 +4800,40 @@ request_what(const struct head *h)
 	return what;
 }
 
+/*
+ * Passes the connection to the worker that knows of the session, or else of
+ * the nonce: before the request is judged, as only there that can be done.
+ */
+static int
+request_elsewhere(struct tunnel *t, const struct head *h, enum purpose purpose)
+{
+	int what = CREW_REQUEST;
+	int worker = purpose == FOR_POLL && !t->passed ? poll_worker(h) : -1;
+
+	if (worker == -1) {
+		what = CREW_NONCE;
+		worker = nonce_elsewhere(t, h, purpose);
+	}
+	if (worker == -1 || worker == crew_number())
+		return 0;
+	request_pass(t, what, worker);
+	return 1;
+}
+
 static void
 request_serve(struct tunnel *t, const struct head *h, size_t len)
 {
 	struct verdict v;
 	char host[HOST_MAX + 1];
 	unsigned port = 0;
-	int connect = head_method(h, "CONNECT"), worker;
+	int connect = head_method(h, "CONNECT"), passed = t->passed;
 	enum purpose purpose = request_purpose(t, h);
 	uint64_t length = 0;
 	enum framing framing = head_framing(h, &length);
 
-	if ((worker = nonce_elsewhere(t, h, purpose)) != -1) {
-		request_pass(t, CREW_NONCE, worker);
+	if (request_elsewhere(t, h, purpose))
 		return;
-	}
-	if (purpose != FOR_POLL)
-		t->passed = 0;
+	t->passed = 0;
 	memset(&v, 0, sizeof(v));
 	t->since = loop_now();
 	t->older = h->minor == 0;
@@ -4831,7 +4848,7 @@ request_serve(struct tunnel *t, const struct head *h, size_t len)
 		return;
 	}
 	if (v.status == 0 && purpose == FOR_POLL) {
-		poll_serve(t, h, len);
+		poll_serve(t, h, len, passed);
 		return;
 	}
 	if (v.status == 0 && !connect && http_request(t, h) == -1) {
@@ -6160,28 +6177,35 @@ poll_unserved(struct tunnel *t, const struct session *s, const struct wish *w)
 		    s->have : 0, status_reason(w->code));
 }
 
-/* Serves what was judged to be for a session. */
+/* The worker that has the session, or -1. */
+static int
+poll_worker(const struct head *h)
+{
+	struct span id;
+
+	(void)poll_id(poll_path(h), &id);
+	return session_find(id) != NULL ? crew_number() :
+	    slot_find(id.p, id.n);
+}
+
+/* Serves what was judged to be for a session, in the worker that has it. */
 static void
-poll_serve(struct tunnel *t, const struct head *h, size_t len)
+poll_serve(struct tunnel *t, const struct head *h, size_t len, int passed)
 {
 	char id[POLL_ID + 1], form[POLL_POST_MAX];
 	struct buf *in = &t->near.in;
 	struct span ids;
 	struct session *s;
 	struct wish w;
-	int worker;
 
 	(void)poll_id(poll_path(h), &ids);
 	s = session_find(ids);
-	worker = s != NULL ? crew_number() : slot_find(ids.p, ids.n);
 	/* Where this worker is full, the first process knows another one. */
-	if (!t->passed && ((worker != -1 && worker != crew_number()) ||
-	    (worker == -1 && head_method(h, "POST") && !tunnels_room()))) {
-		request_pass(t, CREW_REQUEST, worker != -1 ? worker :
-		    CREW_FIRST);
+	if (!passed && s == NULL && head_method(h, "POST") &&
+	    !tunnels_room()) {
+		request_pass(t, CREW_REQUEST, CREW_FIRST);
 		return;
 	}
-	t->passed = 0;
 	poll_read(t, h, len, s, &w);
 	if (w.code == 0)
 		poll_go_on(t, h, len, w.length);

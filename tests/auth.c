@@ -541,6 +541,61 @@ www(void **state)
 	(void)close(c);
 }
 
+/* A request of a session's, with this count of the nonce, on a connection of
+ * its own, which is whichever worker's; its status. */
+static int
+session_asks(struct digest_of *d, int count, const char *body)
+{
+	char buf[4096];
+	int c;
+
+	d->nc = kit_str("%08x", count);
+	c = kit_ask(&px, kit_str("%s %s HTTP/1.1\r\nHost: x\r\n"
+	    "Tunnel-Offset: 0\r\nContent-Length: %zu\r\n" W_SAYS
+	    ": %s\r\n\r\n%s", d->method, d->uri, strlen(body), digest(d),
+	    body));
+	(void)kit_head(c, buf, sizeof(buf));
+	(void)close(c);
+	return atoi(buf + strlen("HTTP/1.1 "));
+}
+
+/* The nonce that opened a session serves for all of it, on each connection and
+ * each count once; nothing of it is good afterwards. */
+static void
+session_workers(void **state)
+{
+	struct digest_of d = { "al", "o:p e%n", "POST",
+	    "/0123456789abcdef0123456789abcdef", NULL, "httptun", "SHA-256",
+	    "auth", "c", NULL };
+	const char *form;
+	int c, i, n = 1;
+
+	(void)state;
+	SERVE("-j", "4");
+	form = kit_str("host=127.0.0.1&port=%u", tport);
+	c = kit_ask(&px, kit_str("GET %s HTTP/1.1\r\nHost: x\r\n"
+	    "Tunnel-Offset: 0\r\n\r\n", d.uri));
+	d.nonce = unauthorized(c, 0);
+	(void)close(c);
+	assert_int_equal(session_asks(&d, n++, form), 200);
+	(void)close(kit_accept(tl));
+	for (i = 0; i < 16; i++)
+		assert_int_equal(session_asks(&d, n++, form), 200);
+	d.method = "PUT";
+	for (i = 0; i < 16; i++)
+		assert_int_equal(session_asks(&d, n++, ""), 200);
+	for (i = 0; i < 16; i++)
+		assert_int_equal(session_asks(&d, n - 1, ""), 401);
+	d.method = "DELETE";
+	assert_int_equal(session_asks(&d, n++, ""), 200);
+	for (i = 0; i < 4; i++)
+		assert_int_equal(session_asks(&d, n - 1, ""), 401);
+	d.method = "POST";
+	for (i = 1; i < 16; i++)
+		assert_int_equal(session_asks(&d, i, form), 401);
+	kit_untouched(tl);
+}
+
 /* Of an http:// request the target, or its path as curl has it. */
 static void
 http_uri(void **state)
@@ -1394,6 +1449,7 @@ main(void)
 	kit_add("one_scheme", one_scheme, NULL);
 	kit_add("inetd", inetd, NULL);
 	kit_add("www", www, NULL);
+	kit_add("session_workers", session_workers, NULL);
 	kit_add("http_uri", http_uri, NULL);
 	kit_add("reloaded", reloaded, NULL);
 	kit_add("answers", answers, NULL);
