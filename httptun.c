@@ -74,6 +74,12 @@ struct rule {
 enum carriage { BY_CONNECT, BY_WS, BY_POLL, BY_EXEC };
 
 /* One of those that may stand in one place of a chain. */
+/* What a server asked for the last time. */
+struct demand {
+	char		*digest;	/* its challenge, NULL: none (yet) */
+	unsigned	 nc;		/* how often that was answered */
+};
+
 struct hop {
 	struct hop	*next;		/* the first one of the next place */
 	struct hop	*other;		/* the next one of the same place */
@@ -85,8 +91,7 @@ struct hop {
 	char		*path;		/* of its URL; or the command */
 	char		*user, *pass;	/* NULL: none, not known (yet) */
 	int		 lent;		/* they are not its own */
-	char		*digest;	/* its challenge, NULL: none (yet) */
-	unsigned	 nc;		/* how often that was answered */
+	struct demand	 demand;
 	char		 host[HOST_MAX + 1];
 	unsigned	 port;
 	char		 who[HOST_MAX + 9];	/* host:port */
@@ -1122,7 +1127,7 @@ hops_free(struct hop *h)
 		free(h->path);
 		free(h->user);
 		free(h->pass);
-		free(h->digest);
+		free(h->demand.digest);
 		free(h);
 	}
 }
@@ -2122,22 +2127,22 @@ hop_target(const struct opening *o)
 
 /* The line with the hop's credentials, in the scheme that it asked for. */
 static int
-hop_answer(struct buf *b, struct hop *h, const char *field,
-    const char *method, struct span uri)
+hop_answer(struct buf *b, const struct hop *h, struct demand *demand,
+    const char *field, const char *method, struct span uri)
 {
 	struct digest d;
 	struct span params;
 	char cnonce[33];
 	int bad = buf_fmt(b, "%s: ", field);
 
-	if (h->digest == NULL)
+	if (demand->digest == NULL)
 		bad |= auth_basic(b, h->user, h->pass);
 	else {
-		params.p = h->digest;
-		params.n = strlen(h->digest);
+		params.p = demand->digest;
+		params.n = strlen(demand->digest);
 		(void)auth_digest_parse(params, &d);
 		bad |= auth_digest(b, &d, h->user, h->pass, method, uri,
-		    ++h->nc, random_hex(cnonce, 16));
+		    ++demand->nc, random_hex(cnonce, 16));
 	}
 	return bad | buf_fmt(b, "\r\n");
 }
@@ -2365,12 +2370,12 @@ hop_ask(struct tunnel *t)
 		return;
 	o->asked = 1;
 	bad = (ws ? ws_request : connect_request)(o, &b, first);
-	if ((hop_authorized(o) || (h->digest != NULL && !o->inside)) &&
+	if ((hop_authorized(o) || (h->demand.digest != NULL && !o->inside)) &&
 	    (!first || !extra_replaces(field))) {
 		uri.p = ws ? h->path : hop_target(o);
 		uri.n = strlen(uri.p);
-		bad |= hop_answer(&b, o->hop, field, ws ? "GET" : "CONNECT",
-		    uri);
+		bad |= hop_answer(&b, h, &o->hop->demand, field, ws ? "GET" :
+		    "CONNECT", uri);
 	}
 	for (x = opt.extras; first && x != NULL; x = x->next)
 		if (!x->remove)
@@ -2464,23 +2469,29 @@ offer_hint(const struct offer *o)
 	    "as the hop";
 }
 
-/* Takes the best offer.  NULL, or why there is no answer to it. */
+/*
+ * Takes the best offer.  NULL, or why there is no answer to it.  A nonce that
+ * is too old each time is no nonce.
+ */
 static const char *
-hop_accept(struct hop *h, const struct offer *o, int answered)
+hop_accept(struct hop *h, struct demand *demand, const struct offer *o,
+    int answered, int *renewed)
 {
 	const char *wrong = NULL;
 
 	if (answered && !o->stale)
 		return "; credentials refused";
+	if (answered && ++*renewed > RENEWALS)
+		return "; each nonce is too old";
 	if (!o->basic && o->strength == DIGEST_NONE)
 		return "";
 	if ((wrong = hop_password(h)) != NULL)
 		return wrong;
-	free(h->digest);
-	h->digest = NULL;
-	h->nc = 0;
+	free(demand->digest);
+	demand->digest = NULL;
+	demand->nc = 0;
 	if (o->strength != DIGEST_NONE &&
-	    (h->digest = strndup(o->digest.p, o->digest.n)) == NULL)
+	    (demand->digest = strndup(o->digest.p, o->digest.n)) == NULL)
 		return "; no memory";
 	return NULL;
 }
@@ -2558,10 +2569,8 @@ hop_challenged(struct tunnel *t, const struct head *h, size_t len)
 	struct offer offer;
 
 	hop_offers(h, &offer);
-	/* A nonce that is too old each time is no nonce. */
-	offer.stale &= o->renewed < RENEWALS;
-	o->renewed += hop_authorized(o);
-	wrong = hop_accept(o->hop, &offer, hop_authorized(o));
+	wrong = hop_accept(o->hop, &o->hop->demand, &offer, hop_authorized(o),
+	    &o->renewed);
 	if (wrong != NULL) {
 		o->fault.received = h->status;
 		tunnel_refuse(t, 502, "destination_unavailable", o->hop->who,
@@ -6294,6 +6303,7 @@ struct poller {
 	struct hop	*chain;		/* of which they are, */
 	unsigned char	 pick[HOPS_MAX + 1];	/* with these */
 	struct forward	*forward;	/* whose hops they are, NULL: none */
+	struct demand	 demand;	/* the session's, who has its own */
 	enum dialect	 dialect;
 	unsigned	 posted:1,	/* the server may know of us */
 			 open:1,
@@ -6360,6 +6370,7 @@ poller_bury(void *arg)
 	struct poller *p = arg;
 
 	forward_leave(p->forward);
+	free(p->demand.digest);
 	free(p);
 }
 
@@ -6569,7 +6580,7 @@ lane_head(struct lane *l, struct buf *b, size_t length)
 static int
 lane_credentials(struct lane *l, struct buf *b)
 {
-	const struct poller *p = l->p;
+	struct poller *p = l->p;
 	const struct extra *x;
 	struct buf fields = { NULL, 0, 0, 0 };
 	struct span target, path, authority;
@@ -6584,11 +6595,11 @@ lane_credentials(struct lane *l, struct buf *b)
 		(void)target_split(target, &authority, &path);
 	l->authorized = p->answered;
 	if (p->answered & 1)
-		bad |= hop_answer(&fields, p->hop, "Authorization",
-		    lane_methods[l->purport], path);
+		bad |= hop_answer(&fields, p->hop, &p->demand,
+		    "Authorization", lane_methods[l->purport], path);
 	if (p->answered & 2)
-		bad |= hop_answer(&fields, p->via, "Proxy-Authorization",
-		    lane_methods[l->purport], target);
+		bad |= hop_answer(&fields, p->via, &p->via->demand,
+		    "Proxy-Authorization", lane_methods[l->purport], target);
 	if (fields.p != NULL) {
 		bad |= buf_put(b, fields.p + fields.off, fields.len);
 		secret_wipe(fields.p, fields.cap);
@@ -6962,7 +6973,7 @@ lane_read(struct lane *l)
 		lane_read(l);
 }
 
-/* 401, or 407 of the proxy before: asks again with credentials, once. */
+/* 401, or 407 of the proxy before: asks again with credentials. */
 static int
 lane_challenged(struct lane *l, const struct head *h)
 {
@@ -6975,9 +6986,8 @@ lane_challenged(struct lane *l, const struct head *h)
 	if (hop == NULL)
 		return 0;
 	hop_offers(h, &offer);
-	offer.stale &= l->renewed < RENEWALS;
-	l->renewed++;
-	wrong = hop_accept(hop, &offer, (l->authorized & bit) != 0);
+	wrong = hop_accept(hop, bit == 1 ? &p->demand : &hop->demand, &offer,
+	    (l->authorized & bit) != 0, &l->renewed);
 	if (wrong == NULL) {
 		p->answered = (p->answered | bit) & 3;
 		return 1;

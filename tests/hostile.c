@@ -1055,6 +1055,76 @@ digests(void **state)
 	farewell(p);
 }
 
+static void
+bears(struct ask *a, const char *nonce)
+{
+	const char *val = kit_must_have(a->head, "Authorization", "Digest ");
+
+	if (strstr(val, kit_str("nonce=\"%s\"", nonce)) == NULL)
+		kit_fail("not with %s: <<%s>>", nonce, a->head);
+}
+
+/* Each session has its own nonces; one that is too old is replaced as often as
+ * need be, but not for ever. */
+static void
+nonces(void **state)
+{
+	static const char stale[] = "Tunnel-Offset: 0\r\nWWW-Authenticate: "
+	    "Digest realm=\"r\", nonce=\"n%d\", qop=\"auth\", stale=true\r\n";
+	struct kit_proc *p;
+	struct ask *a;
+	int c, d, i;
+
+	(void)state;
+	gateway(0);
+	gw->many = 1;
+	gw->auth = NULL;
+	p = kit_httptun(NULL, "-v", "-x", gateway_with(CREDENTIALS), "-L",
+	    "0:" HOST ":" PORT, NONE);
+	c = kit_connect(AF_INET, kit_listening(p, 0));
+	says(want("POST"), 401, kit_str(stale, 0), "who?\n");
+	gw->auth = "";
+	a = want("POST");
+	bears(a, "n0");
+	(void)serve(a);
+	bears(want("GET"), "n0");
+	gw->auth = NULL;
+	d = kit_connect(AF_INET, kit_listening(p, 0));
+	says(want("POST"), 401, kit_str(stale, 1), "who?\n");
+	gw->auth = "";
+	a = want("POST");
+	bears(a, "n1");
+	(void)serve(a);
+	kit_puts(c, "x");
+	a = want("PUT");
+	bears(a, "n0");
+	/* some more in a row, twice */
+	for (i = 2; i < 9; i++) {
+		says(a, 401, kit_str(stale, i), "late\n");
+		a = want("PUT");
+		bears(a, kit_str("n%d", i));
+		if (i == 5) {
+			says(a, 200, at(1), "");
+			kit_puts(c, "x");
+			a = want("PUT");
+			bears(a, "n5");
+		}
+	}
+	for (; i < 15 && kit_alive(p) && pending("DELETE") == NULL; i++) {
+		says(a, 401, kit_str(stale, i), "late\n");
+		while ((a = pending("PUT")) == NULL &&
+		    pending("DELETE") == NULL)
+			turn(20);
+	}
+	if (i == 15)
+		kit_fail("for ever");
+	kit_ends(c);
+	(void)serve(want("DELETE"));
+	kit_err_wait(p, "each nonce is too old");
+	kit_puts(d, "x");
+	bears(want("PUT"), "n1");
+}
+
 
 /* ---- a proxy on the way ------------------------------------------------- */
 
@@ -3763,6 +3833,7 @@ main(int argc, char *argv[])
 		KIT_TEST(at_once),
 		KIT_TEST(refused_credentials),
 		KIT_TEST(digests),
+		KIT_TEST(nonces),
 		KIT_TEST(through_a_proxy),
 		KIT_TEST(credentials_of_both),
 		KIT_TEST(again_when_open),
