@@ -5611,7 +5611,7 @@ static const struct carrier session_carrier = {
 };
 
 static const struct steps session_steps = {
-	ends_idle, ends_idle, ends_idle, ends_done, near_broken
+	ends_idle, ends_idle, near_sent, ends_done, near_broken
 };
 
 static const char *

@@ -2789,16 +2789,12 @@ both_directions_at_once(void **state)
 	settles();
 }
 
-/* A client that asks for nothing stops the target. */
 static void
-stalled_client(void **state)
+stalls_and_goes_on(void)
 {
 	struct kit_stream s = { .dir = KIT_OUT, .bytes = 64 * MB, .seed = 2 };
-	struct tun u;
+	struct tun u = tunnel();
 
-	(void)state;
-	serve(LOCAL);
-	u = tunnel();
 	s.fd = u.t;
 	kit_stuff(&s, QUIET);
 	if (s.done > 20 * MB)
@@ -2813,6 +2809,18 @@ stalled_client(void **state)
 	pump(&u, 1 * MB, 24 * MB, s.done);
 	settles();
 	kit_proxy_below(&px, PEAK);
+}
+
+/* A client that asks for nothing stops the target, also where the proxy asks
+ * for it by a session of its own. */
+static void
+stalled_client(void **state)
+{
+	(void)state;
+	serve(LOCAL);
+	stalls_and_goes_on();
+	serve("-x", kit_str("poll://127.0.0.1:%u/", px.port), LOCAL);
+	stalls_and_goes_on();
 }
 
 /* A target that does not read has the client wait for its answer. */
