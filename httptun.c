@@ -6287,8 +6287,10 @@ struct lane {
 	int		 pause;		/* ms before the next try, */
 	int		 empty;		/* or after an empty answer */
 	int64_t		 asked;
+	int64_t		 since;		/* when that was first asked so */
 	uint64_t	 offset;	/* that the request had */
 	size_t		 length;	/* of its body */
+	size_t		 unsent;	/* of it, when last looked at */
 	uint64_t	 to, end;	/* of the answer's fields, or UNKNOWN */
 	struct piece	 piece;
 	char		 text[WHY_MAX];	/* how a text/plain body begins */
@@ -6318,7 +6320,8 @@ struct poller {
 	uint64_t	 base;		/* where in the stream up begins */
 	uint64_t	 have;		/* what came from the target */
 	uint64_t	 end;		/* where that ends, or UNKNOWN */
-	size_t		 body;		/* bytes of a PUT at most */
+	size_t		 body;		/* bytes of a PUT at most, */
+	size_t		 most;		/* where the way is fast enough */
 	int64_t		 heard;		/* when the server answered last */
 	struct lane	 lane[LANES];
 	struct timer	 timer;		/* keeps the session, or ends us */
@@ -6618,12 +6621,18 @@ static void
 lane_late(void *arg)
 {
 	struct lane *l = arg;
+	size_t unsent = l->c->far.out.len;
 
-	/* What we do not take cannot come. */
-	if (l->stream && l->p->t != NULL && l->p->t->near.out.len > 0)
+	/* What we do not take cannot come, nor an answer before its request. */
+	if ((l->stream && l->p->t != NULL && l->p->t->near.out.len > 0) ||
+	    unsent < l->unsent) {
+		l->unsent = unsent;
 		timer_set(&l->timer, POLL_ANSWER_MS, lane_late, l);
-	else
-		lane_fail(l, "no answer");
+		return;
+	}
+	/* What the system still has of it would hold up the next one. */
+	end_reset(&l->c->far);
+	lane_fail(l, "no answer");
 }
 
 /* The connection is there: asks. */
@@ -6666,6 +6675,8 @@ lane_send(struct lane *l)
 	buf_free(&request);
 	if (raw.n > 0 && l->c == c)	/* nothing has broken */
 		end_send(&c->far, raw.p, raw.n);
+	if (l->c == c)
+		l->unsent = c->far.out.len;
 }
 
 static void
@@ -6685,6 +6696,8 @@ lane_go(struct lane *l)
 		return;
 	l->busy = 1;
 	l->status = 0;
+	if (l->pause == 0)
+		l->since = loop_now();
 	if (l->c != NULL) {
 		lane_send(l);
 		return;
@@ -6698,6 +6711,49 @@ lane_go(struct lane *l)
 	tunnel_open(l->c, end->host, end->port, p->chain, NULL);
 }
 
+static void
+lane_halve(struct lane *l)
+{
+	l->p->body = l->length / 2 > POLL_BODY_MIN ? l->length / 2 :
+	    POLL_BODY_MIN;
+}
+
+/*
+ * How long a body may be: one that fails slowly is asked again in halves, and
+ * what took no time lets the next one be longer.
+ */
+static void
+lane_pace(struct lane *l, int failed)
+{
+	struct poller *p = l->p;
+	int64_t took = loop_now() - l->asked;
+
+	if (l->purport != TO_PUT)
+		return;
+	if (!failed && l->length == p->body && took < POLL_SLOW_MS / 2)
+		p->body = 2 * p->body < p->most ? 2 * p->body : p->most;
+	if (failed && (l->status == 408 || took >= POLL_SLOW_MS) &&
+	    l->length > POLL_BODY_MIN) {
+		lane_halve(l);
+		l->since = loop_now();
+	}
+}
+
+/*
+ * Whether it is of no use to ask any more.  The other lane's answers say that
+ * there is a server, but a PUT that cannot be any shorter wants its own.
+ */
+static int
+lane_hopeless(const struct lane *l)
+{
+	int64_t since = l->p->heard;
+
+	if (l->purport == TO_PUT && l->length <= POLL_BODY_MIN &&
+	    l->since < since)
+		since = l->since;
+	return l->p->open && loop_now() - since >= SESSION_SECS * 1000;
+}
+
 /* No answer came, or none of the server's. */
 static void
 lane_fail(struct lane *l, const char *why)
@@ -6705,6 +6761,8 @@ lane_fail(struct lane *l, const char *why)
 	struct poller *p = l->p;
 	int kept = l->kept && l->status == 0;
 
+	if (l->sent)
+		lane_pace(l, 1);
 	timer_stop(&l->timer);
 	lane_drop(l);
 	l->busy = 0;
@@ -6713,7 +6771,7 @@ lane_fail(struct lane *l, const char *why)
 		poller_free(p);
 		return;
 	}
-	if (p->open && loop_now() - p->heard >= (int64_t)SESSION_SECS * 1000) {
+	if (lane_hopeless(l)) {
 		poller_fail(p, p->hop->who, 504, 0, "%s for %d s", why,
 		    SESSION_SECS);
 		return;
@@ -6787,14 +6845,16 @@ lane_put_done(struct lane *l)
 {
 	struct poller *p = l->p;
 
+	if (l->status == 200)
+		lane_pace(l, 0);
 	if (p->dialect != NATIVE && l->status == 200)
 		lane_acked(l, l->offset + l->length);
 	else if (p->dialect == NATIVE && l->native &&
 	    (l->status == 200 || l->status == 409))
 		lane_acked(l, l->to);
 	else if (l->status == 413 && p->body > POLL_BODY_MIN) {
-		p->body = l->length / 2 > POLL_BODY_MIN ? l->length / 2 :
-		    POLL_BODY_MIN;
+		lane_halve(l);
+		p->most = p->body;
 		lane_go(l);
 	} else
 		poller_fail(p, p->hop->who, 502, l->status, "%d %s%s",
@@ -6901,7 +6961,7 @@ lane_over(struct lane *l)
 	else if (l->purport == TO_DELETE)
 		poller_free(p);
 	else if (lane_transient(l)) {
-		l->busy = 1;
+		l->busy = l->sent = 1;
 		lane_fail(l, "no answer of the server's");
 	} else {
 		p->heard = loop_now();
@@ -7251,7 +7311,7 @@ poller_start(struct tunnel *t, struct hop *h)
 	if (opt.auth == AUTH_BASIC && p->via != NULL && p->via->pass != NULL)
 		p->answered |= 2;
 	p->end = UNKNOWN;
-	p->body = POLL_WINDOW;
+	p->body = p->most = POLL_WINDOW;
 	p->heard = loop_now();
 	random_hex(p->id, 16);
 	for (i = 0; i < LANES; i++)

@@ -1366,6 +1366,40 @@ too_large(void **state)
 	too_large_for(BODY_MIN - 1, 0);
 }
 
+/* 408: the way is too slow for such bodies; they are as long as before once it
+ * is fast again. */
+static void
+slow_way(void **state)
+{
+	const size_t all = 2 << 20;
+	struct kit_proc *p;
+	struct ask *a;
+	size_t last = 0, most = 0;
+	int i;
+
+	(void)state;
+	gateway(0);
+	gw->fed = all;
+	p = opens(kit_httptun(&(struct kit_opt){ .in = open(kit_stream_file(
+	    "stdin", all, UP), O_RDONLY) }, "-x", gw->url, HOST, PORT, NONE));
+	for (i = 0; i < 4; i++) {
+		a = want("PUT");
+		if (last != 0 && a->len > last / 2)
+			kit_fail("%zu bytes after %zu", a->len, last);
+		last = a->len;
+		page(a, 408);
+	}
+	while (gw->up < gw->fed) {
+		a = want("PUT");
+		most = a->len > most ? a->len : most;
+		(void)serve(a);
+	}
+	if (most < 4 * last)
+		kit_fail("%zu bytes at most, and %zu before", most, last);
+	gw->ended = 1;
+	ends_well(p);
+}
+
 
 /* ---- answers that end it ------------------------------------------------ */
 
@@ -2197,7 +2231,7 @@ again(const char *method, unsigned serial)
 }
 
 /* What takes the hold time and more: a request without any answer comes again
- * on another connection; a client that cannot take more says that it is there;
+ * on another connection, a PUT with half of the bytes; a client that cannot take more says that it is there;
  * one whose gateway has gone ends after 60 s. */
 static void
 waiting_long(void **state)
@@ -2216,7 +2250,7 @@ waiting_long(void **state)
 	gw->down = 8 * MB;
 	gateway(1);
 	mute = opens(client());
-	feed(mute, 10);
+	feed(mute, 20000);
 	put = want("PUT")->serial;
 	get = want("GET")->serial;
 	gateway(2);
@@ -2234,7 +2268,10 @@ waiting_long(void **state)
 		all = pending("PUT") != NULL;
 		gw = &gateways[1];
 		turn(10);
-		came |= again("PUT", put) && again("GET", get);
+		if (!came && again("PUT", put) && again("GET", get)) {
+			came = 1;
+			assert_int_equal(pending("PUT")->len, 10000);
+		}
 		if (came)
 			serve_all();
 	} while (!all || !came || kit_alive(alone));
@@ -3841,6 +3878,7 @@ main(int argc, char *argv[])
 		KIT_TEST(never_again),
 		KIT_TEST(pauses),
 		KIT_TEST(too_large),
+		KIT_TEST(slow_way),
 		KIT_TEST(refused),
 		KIT_TEST(gone),
 		KIT_TEST(impossible),

@@ -2077,6 +2077,117 @@ test_opt_host(void **state)
 	ends(child_host, longest, 2, "host: ");
 }
 
+/* ---- what a poll lane waits for ----------------------------------------- */
+
+static struct poller apoller;
+static struct tunnel atunnel, aconnection;
+
+/* A PUT of so many bytes, asked so long ago, of which these have not left. */
+static struct lane *
+lane_put(size_t length, size_t unsent, int64_t ago)
+{
+	struct lane *l = &apoller.lane[UP];
+
+	timer_stop(&l->timer);
+	memset(l, 0, sizeof(*l));
+	aconnection.state = DEAD;	/* it is not to be closed */
+	l->p = &apoller;
+	l->c = &aconnection;
+	l->busy = l->sent = 1;
+	l->purport = TO_PUT;
+	l->length = length;
+	l->unsent = l->c->far.out.len = (unsigned)unsent;
+	l->asked = l->since = loop_now() - ago;
+	return l;
+}
+
+/* The wait begins when all has left, however long that takes. */
+static void
+test_lane_late(void **state)
+{
+	struct lane *l = lane_put(8192, 100, POLL_ANSWER_MS);
+	unsigned left[] = { 99, 1, 0 };
+	size_t i;
+
+	(void)state;
+	apoller.t = &atunnel;
+	apoller.body = apoller.most = 8192;
+	for (i = 0; i < COUNT(left); i++) {
+		l->c->far.out.len = left[i];
+		lane_late(l);
+		assert_true(l->busy);
+		assert_ptr_equal(l->timer.fn, lane_late);
+	}
+	lane_late(l);
+	assert_false(l->busy);
+	assert_ptr_equal(l->timer.fn, lane_again);
+	assert_int_equal(apoller.body, 4096);
+	/* nor is it waited for where nothing moves */
+	l = lane_put(4096, 100, POLL_ANSWER_MS);
+	lane_late(l);
+	assert_false(l->busy);
+	assert_int_equal(apoller.body, 2048);
+	timer_stop(&l->timer);
+}
+
+static void
+test_lane_pace(void **state)
+{
+	static const struct {
+		size_t length; int64_t took; int status, failed; size_t body;
+	} rows[] = {
+		{ 65536, POLL_SLOW_MS, 0, 1, 32768 },
+		{ 65536, POLL_SLOW_MS - 1000, 0, 1, 65536 },
+		{ 65536, 0, 408, 1, 32768 },
+		{ 65536, 0, 503, 1, 65536 },
+		{ 10000, POLL_SLOW_MS, 503, 1, 5000 },
+		{ 1500, POLL_SLOW_MS, 0, 1, POLL_BODY_MIN },
+		{ 1, POLL_SLOW_MS, 0, 1, 65536 },
+		{ 65536, 0, 200, 0, 131072 },
+		{ 65536, POLL_SLOW_MS / 2, 200, 0, 65536 },
+		{ 65535, 0, 200, 0, 65536 },
+	};
+	struct lane *l;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		apoller.body = 65536;
+		apoller.most = 200000;
+		l = lane_put(rows[i].length, 0, rows[i].took);
+		l->status = rows[i].status;
+		lane_pace(l, rows[i].failed);
+		assert_int_equal(apoller.body, rows[i].body);
+	}
+	apoller.body = 131072;
+	lane_pace(lane_put(131072, 0, 0), 0);
+	assert_int_equal(apoller.body, 200000);
+	/* what is no PUT says nothing about their size */
+	l = lane_put(65536, 0, POLL_SLOW_MS);
+	l->purport = TO_GET;
+	lane_pace(l, 1);
+	assert_int_equal(apoller.body, 200000);
+}
+
+/* The other lane's answers do not help what cannot be any shorter. */
+static void
+test_lane_hopeless(void **state)
+{
+	int64_t limit = SESSION_SECS * 1000;
+
+	(void)state;
+	apoller.open = 1;
+	apoller.heard = loop_now();
+	assert_false(lane_hopeless(lane_put(POLL_BODY_MIN + 1, 0, limit)));
+	assert_true(lane_hopeless(lane_put(POLL_BODY_MIN, 0, limit)));
+	assert_false(lane_hopeless(lane_put(POLL_BODY_MIN, 0, limit - 9000)));
+	apoller.heard = loop_now() - limit;
+	assert_true(lane_hopeless(lane_put(POLL_BODY_MIN + 1, 0, 0)));
+	assert_true(lane_hopeless(lane_put(1, 0, 0)));
+	apoller.open = 0;
+	assert_false(lane_hopeless(lane_put(1, 0, limit)));
+}
+
 /* ---- the log ----------------------------------------------------------- */
 
 static void
@@ -2194,6 +2305,9 @@ main(void)
 		TEST(test_opt_set),
 		TEST(test_opt_words),
 		TEST(test_opt_host),
+		TEST(test_lane_late),
+		TEST(test_lane_pace),
+		TEST(test_lane_hopeless),
 		TEST(test_log_word),
 		TEST(test_log_tunnel),
 	};
