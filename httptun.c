@@ -6845,12 +6845,12 @@ lane_put_done(struct lane *l)
 {
 	struct poller *p = l->p;
 
-	if (l->status == 200)
-		lane_pace(l, 0);
+	if (l->status == 200 || l->status == 408)
+		lane_pace(l, l->status == 408);
 	if (p->dialect != NATIVE && l->status == 200)
 		lane_acked(l, l->offset + l->length);
-	else if (p->dialect == NATIVE && l->native &&
-	    (l->status == 200 || l->status == 409))
+	else if (p->dialect == NATIVE && l->native && (l->status == 200 ||
+	    l->status == 408 || l->status == 409))
 		lane_acked(l, l->to);
 	else if (l->status == 413 && p->body > POLL_BODY_MIN) {
 		lane_halve(l);

@@ -1570,6 +1570,10 @@ part_of_a_put(void **state)
 	says(a, 200, at(500), "");		/* none of it */
 	a = want("PUT");
 	assert_int_equal(a->off, 500);
+	gw->up = 600;
+	says(a, 408, at(600), "late\n");	/* the rest did not come */
+	a = want("PUT");
+	assert_int_equal(a->off, 600);
 	gw->up = 999;
 	feed(p, 1);
 	says(a, 200, at(999), "");
