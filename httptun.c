@@ -6817,11 +6817,25 @@ poller_opened(struct poller *p, enum dialect dialect)
 		hop_passed(t);
 }
 
+/* Asks on; but where an answer brought nothing and did not wait, later. */
+static void
+lane_on(struct lane *l, int empty)
+{
+	if (!empty || loop_now() - l->asked >= 1000) {
+		l->empty = 0;
+		lane_go(l);
+		return;
+	}
+	l->empty = l->empty == 0 ? 10 : l->empty < 500 ? 2 * l->empty : 1000;
+	timer_set(&l->timer, l->empty, lane_again, l);
+}
+
 /* A PUT's answer says how much the server has. */
 static void
 lane_acked(struct lane *l, uint64_t to)
 {
 	struct poller *p = l->p;
+	int empty = to == p->base && (l->length > 0 || l->ending);
 
 	if (to < p->base || to > p->base + p->up.len) {
 		poller_fail(p, p->hop->who, 502, l->status,
@@ -6837,7 +6851,7 @@ lane_acked(struct lane *l, uint64_t to)
 		p->acked = p->ended;
 	end_resume(&p->t->far);
 	if (p->t != NULL)
-		lane_go(l);
+		lane_on(l, empty && !p->acked);
 }
 
 static void
@@ -6866,7 +6880,6 @@ static void
 lane_get_done(struct lane *l)
 {
 	struct poller *p = l->p;
-	int64_t took = loop_now() - l->asked;
 	int empty = p->have == l->offset;
 
 	if (l->status == 410 && p->dialect == BRIDGE) {
@@ -6891,14 +6904,7 @@ lane_get_done(struct lane *l)
 		poller_over(p);
 		return;
 	}
-	if (!empty || took >= 1000) {
-		l->empty = 0;
-		lane_go(l);
-		return;
-	}
-	/* An answer of nothing that did not wait. */
-	l->empty = l->empty == 0 ? 10 : l->empty < 500 ? 2 * l->empty : 1000;
-	timer_set(&l->timer, l->empty, lane_again, l);
+	lane_on(l, empty);
 }
 
 static void

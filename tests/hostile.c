@@ -1317,6 +1317,37 @@ pauses(void **state)
 	farewell(p);
 }
 
+/* Nor is a PUT that is told each time at once that nothing of it, or of the
+ * end, was taken. */
+static void
+puts_in_vain(void **state)
+{
+	struct kit_proc *p = tunnel();
+	int64_t start;
+	int i, round;
+
+	(void)state;
+	for (round = 0; round < 3; round++) {
+		if (round < 2)
+			feed(p, 10);
+		else
+			kit_half_close(p->in);
+		(void)want("PUT");
+		start = kit_now();
+		for (i = 0; i < 6; i++)
+			says(want("PUT"), round % 2 ? 200 : 409, at(gw->up),
+			    "");
+		(void)want("PUT");
+		/* milliseconds may be a little less than that */
+		if (kit_now() - start < 10 + 20 + 40 + 80 + 160 + 320 - 30)
+			kit_fail("7 PUTs in %jd ms", (intmax_t)(kit_now() -
+			    start));
+		(void)serve(want("PUT"));
+	}
+	gw->ended = 1;
+	ends_well(p);
+}
+
 /* 413, whoever says it: smaller bodies, down to a limit. */
 static void
 too_large_for(size_t limit, int closes)
@@ -3881,6 +3912,7 @@ main(int argc, char *argv[])
 		KIT_TEST(again_when_asking),
 		KIT_TEST(never_again),
 		KIT_TEST(pauses),
+		KIT_TEST(puts_in_vain),
 		KIT_TEST(too_large),
 		KIT_TEST(slow_way),
 		KIT_TEST(refused),
