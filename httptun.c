@@ -5289,6 +5289,16 @@ slot_claim(int worker, unsigned number)
 	(void)crew_tell(CREW_CLAIMED, worker, number, -1);
 }
 
+/* Its body flows no more. */
+static void
+errand_part(struct errand *e)
+{
+	if (e->t->near.peer != NULL)
+		end_part(&e->t->near);
+	e->t->near.codec = NULL;
+	e->t->near.meter = NULL;
+}
+
 /* A request is no longer waiting. */
 static void
 errand_end(struct errand *e)
@@ -5299,10 +5309,7 @@ errand_end(struct errand *e)
 	for (link = &s->errands; *link != e; link = &(*link)->next)
 		;
 	*link = e->next;
-	if (e->t->near.peer != NULL)
-		end_part(&e->t->near);
-	e->t->near.codec = NULL;
-	e->t->near.meter = NULL;
+	errand_part(e);
 	e->t->errand = NULL;
 	timer_set(&s->expiry, (int64_t)SESSION_SECS * 1000, session_late, s);
 	free(e);
@@ -5437,6 +5444,22 @@ errand_get(struct errand *e)
 	}
 }
 
+/* All is there: PUTs that are under way bring nothing new, and are read over,
+ * as the far end takes no more. */
+static void
+session_complete(struct session *s)
+{
+	struct errand *e;
+
+	for (e = s->errands; e != NULL; e = e->next)
+		if (e->purport == TO_PUT) {
+			errand_part(e);
+			e->stale = 1;
+			session_rouse(s);
+		}
+	end_finish(&s->t->far);
+}
+
 /* A PUT's body is complete, or that is enough of it. */
 static void
 errand_put(struct errand *e)
@@ -5448,7 +5471,7 @@ errand_put(struct errand *e)
 	s->t->near.got = s->have;
 	s->t->near.active = loop_now();
 	if (s->have == s->end)
-		end_finish(&s->t->far);
+		session_complete(s);
 	poll_reply(t, 200, s->have, UNKNOWN, NULL, 0);
 }
 
@@ -5462,6 +5485,7 @@ errand_skip(struct errand *e)
 
 	if (n > 0)
 		buf_take(in, n);
+	e->piece.pos += n;
 	if ((*left -= n) == 0)
 		errand_put(e);
 	else if (e->t->near.eof)

@@ -1710,6 +1710,42 @@ put_beside_an_older(void **state)
 	settles();
 }
 
+/* The older ones have their answers also where the newer one has the end. */
+static void
+put_beside_the_end(void **state)
+{
+	char buf[PIECE];
+	struct tun u;
+	int fd[2], i;
+
+	(void)state;
+	serve(LOCAL);
+	u = tunnel();
+	for (i = 0; i < 2; i++) {
+		fd[i] = half_put(&u, 0, PIECE, 300);
+		rests();
+	}
+	kit_fill(buf, sizeof(buf), 1, 0);
+	kit_puts(c, head_for("PUT", u.path, at_end(0, PIECE), PIECE));
+	kit_send(c, buf, PIECE);
+	(void)answers_at(c, 200, PIECE);
+	target_has(&u, PIECE);
+	kit_eof(u.t);
+	rests();
+	kit_send(fd[0], buf + 300, PIECE - 300);
+	(void)answers_at(fd[0], 200, PIECE);
+	down_ends(c, &u);
+	kit_send(fd[1], buf + 300, PIECE - 300);
+	(void)answers_at(fd[1], 200, PIECE);
+	for (i = 0; i < 2; i++) {
+		put(fd[i], u.path, PIECE, "");
+		(void)answers_at(fd[i], 200, PIECE);
+		(void)close(fd[i]);
+	}
+	deleted(c, u.path);
+	settles();
+}
+
 #define RACERS	3
 #define COURSE	60000
 
@@ -3555,6 +3591,7 @@ main(int argc, char *argv[])
 		KIT_TEST(repeat_cut),
 		KIT_TEST(put_cut_before_its_end),
 		KIT_TEST(put_beside_an_older),
+		KIT_TEST(put_beside_the_end),
 		KIT_TEST(puts_racing),
 		KIT_TEST(good_forms),
 		KIT_TEST(to_ipv6),
