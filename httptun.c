@@ -5401,7 +5401,8 @@ errand_gone(struct errand *e)
 	errand_end(e);
 	t->hushed = 1;			/* the tunnel has its own line */
 	if (s->dialect == NATIVE)
-		poll_refuse(t, 410, s->base, "the tunnel broke");
+		poll_refuse(t, 410, purport == TO_PUT ? s->have : s->base,
+		    "the tunnel broke");
 	else if (s->dialect == KHUEVU && purport == TO_PUT)
 		poll_refuse(t, 503, 0, "the tunnel broke");
 	else if (s->dialect == KHUEVU)
