@@ -4089,13 +4089,18 @@ request_late(void *arg)
 		tunnel_close(t, "late", 0);
 }
 
-/* A forwarded reply may be long: its reader has the time that it takes. */
+/*
+ * A forwarded reply may be long: its reader has the time that it takes.  A
+ * session's bytes may be, too, which older clients would not get again.
+ */
 static void
 linger_late(void *arg)
 {
 	struct tunnel *t = arg;
+	int64_t rest = t->near.active + (int64_t)opt.wait * 1000 - loop_now();
+	int takes = t->polls && t->near.out.len > 0 && rest > 0;
 
-	if (t->exchange == NULL || t->near.finished)
+	if (t->near.finished || (t->exchange == NULL && !takes))
 		tunnel_close(t, "done", 0);
 	else if (opt.idle > 0 && loop_now() - t->near.active >=
 	    (int64_t)opt.idle * 1000)
@@ -5631,12 +5636,24 @@ session_finish(struct end *near)
 	return 0;
 }
 
+/* There was no memory for what came: the client hears that it broke. */
+static void
+session_full(void *arg, struct end *e)
+{
+	struct tunnel *t = arg;
+
+	if (t->session != NULL)
+		session_break(t->session, end_why(e));
+	else
+		near_broken(t, e);
+}
+
 static const struct carrier session_carrier = {
 	"poll", NULL, session_send, session_finish, 0
 };
 
 static const struct steps session_steps = {
-	ends_idle, ends_idle, near_sent, ends_done, near_broken
+	ends_idle, ends_idle, near_sent, ends_done, session_full
 };
 
 static const char *
@@ -5719,6 +5736,7 @@ session_refused(struct tunnel *st)
 		errand_end(e);
 		request_answer(t, code, code == 404 ? NULL : status_field,
 		    text, f->why);
+		request_resume(t);
 	}
 	session_free(s);
 	st->state = HEAD;		/* the log has it already */
@@ -5770,6 +5788,7 @@ session_claimed(unsigned number)
 		errand_end(e);
 		poll_refuse(t, taken ? 409 : 503, 0, taken ?
 		    "the id is in use" : "no room for another session");
+		request_resume(t);
 	}
 	session_free(s);
 	st->state = HEAD;		/* no line in the log */

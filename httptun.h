@@ -102,7 +102,7 @@
 #define HOST_MAX	255	/* bytes of a host name */
 #define CRED_MAX	512	/* bytes of user:password */
 #define WS_FRAME_MAX	67108864	/* bytes of a WebSocket frame taken */
-#define INPUT_MAX	(HEAD_MAX + 1024) /* kept of an end not linked yet */
+#define INPUT_MAX	(HEAD_MAX + POLL_POST_MAX) /* kept of an unlinked end */
 #define CHUNK		65536	/* bytes read at once */
 #define BULK		524288	/* where they go on as they are */
 #define BUSY_MIN	32768	/* of them, that a busy flow brings */

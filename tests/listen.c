@@ -925,7 +925,7 @@ static void
 bytes_unread_behind_a_refused_connect(void **state)
 {
 	const char *users = kit_file("users", 0600, "alice:secret\n");
-	const size_t once = 16384 + 1024;	/* is read */
+	const size_t once = 16384 + 4096;	/* is read */
 	const char *connect;
 	size_t n;
 	int c;

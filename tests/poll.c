@@ -1955,6 +1955,32 @@ must_tell(const struct answer *a, const char *error)
 		kit_fail("the body is not a line: <<%s>>", a->body);
 }
 
+/* What stands behind a POST that fails is not left waiting. */
+static void
+behind_a_refused_post(void **state)
+{
+	const char *form = form_for(kit_nobody(AF_INET));
+
+	(void)state;
+	serve(LOCAL);
+	kit_puts(c, kit_str("%s%s" "%s%s", head_for("POST", new_path(), at(0),
+	    (ssize_t)strlen(form)), form, head_for("POST", new_path(), at(0),
+	    (ssize_t)strlen(form)), form));
+	(void)answers_at(c, 502, 0);
+	(void)answers_at(c, 502, 0);
+}
+
+/* The longest head and the longest form go together. */
+static void
+longest_post(void **state)
+{
+	(void)state;
+	serve(LOCAL);
+	ask(c, "POST", new_path(), kit_str("%sX: %s\r\n", at(0),
+	    kit_times(16 * KB - 500, "y")), kit_times(4 * KB, "z"));
+	(void)answers_at(c, 400, 0);
+}
+
 static void
 targets_that_refuse(void **state)
 {
@@ -3600,6 +3626,8 @@ main(int argc, char *argv[])
 		KIT_TEST(bad_forms),
 		KIT_TEST(post_again),
 		KIT_TEST(targets_that_refuse),
+		KIT_TEST(behind_a_refused_post),
+		KIT_TEST(longest_post),
 		KIT_TEST(while_connecting),
 		KIT_TEST(bad_numbers),
 		KIT_TEST(ends_before_their_bytes),
