@@ -5049,6 +5049,9 @@ http_begin(struct tunnel *t)
 		http_asked(t);
 	else if (t->state == OPEN)
 		end_join(&t->near, &t->far);
+	/* The answer may have come with the last hop's 200. */
+	if (t->state == OPEN && (t->far.in.len > 0 || t->far.eof))
+		http_reply(t);
 }
 
 /* The whole request was passed on. */

@@ -947,6 +947,48 @@ ex_farewell(int c, struct kit_ws w)
 	(void)close(c);
 }
 
+/* Whoever answers before he is asked may do so with the exit's 200. */
+static void
+early_answers(void **state)
+{
+	static const struct {
+		const char	*answer;
+		int		 ends, status;
+	} rows[] = {
+		{ "HTTP/1.1 503 Full\r\nContent-Length: 4\r\n\r\nfull", 0,
+		    503 },
+		{ "HTTP/1.1 503 Full\r\nContent-Length: 4\r\n\r\nfull", 1,
+		    503 },
+		{ "HTTP/1.1 100 Continue\r\n\r\n", 1, 502 },
+		{ "", 1, 502 }
+	};
+	unsigned char bytes[512];
+	struct kit_ws w;
+	const char *text;
+	size_t i, n;
+	int c;
+
+	(void)state;
+	gateway("-r", LOCAL);
+	for (i = 0; i < KIT_COUNT(rows); i++) {
+		w = ex_parks();
+		c = ask("GET http://a.target/ HTTP/1.0\r\n"
+		    "Host: a.target\r\n\r\n");
+		ex_asked(w, "a.target:80");
+		text = kit_str("%s%s", REPLY_200, rows[i].answer);
+		n = kit_ws_make(bytes, 1, KIT_WS_FIN | KIT_WS_BINARY,
+		    KIT_WS_SHORTEST, text, strlen(text));
+		if (rows[i].ends)
+			n += kit_ws_make(bytes + n, 1, KIT_WS_FIN |
+			    KIT_WS_TEXT, KIT_WS_SHORTEST, "end", 3);
+		kit_send(w.fd, bytes, n);
+		(void)kit_reply(c, rows[i].status);
+		(void)close(c);
+		(void)close(w.fd);
+	}
+	settles();
+}
+
 /* Who may register, as the gateway sees it. */
 static void
 registering(void **state)
@@ -2558,6 +2600,7 @@ main(void)
 		TEST(names),
 		TEST(loopback_is_closed),
 		TEST(credentials),
+		TEST(early_answers),
 		TEST(registering),
 		TEST(what_a_link_is_asked),
 		TEST(answers_of_an_exit),
