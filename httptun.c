@@ -4338,16 +4338,19 @@ static int	poll_asks(struct tunnel *, const struct head *);
 static enum purpose
 request_purpose(const struct tunnel *t, const struct head *h)
 {
+	int ws;
+
 	if (head_method(h, "CONNECT"))
 		return FOR_CONNECT;
 	if (t->near.ws != NULL)
 		return FOR_NOTHING;
 	if (target_absolute(h->target))
 		return t->self == 1 && poll_like(h) ? FOR_POLL : FOR_HTTP;
-	if (poll_like(h))
+	ws = h->target.p[0] == '/' && head_lists(h, "Upgrade", "websocket");
+	/* Any path is good for a handshake, that of a session, too. */
+	if (poll_like(h) && !(ws && head_method(h, "GET")))
 		return FOR_POLL;
-	return h->target.p[0] == '/' && head_lists(h, "Upgrade", "websocket") ?
-	    FOR_WS : FOR_NOTHING;
+	return ws ? FOR_WS : FOR_NOTHING;
 }
 
 /*

@@ -739,6 +739,11 @@ handshakes(void **state)
 		/* any path */
 		GET("/tunnel/a%20b?c=d&e=/") UPGRADE KEY_LINE V13 "\r\n",
 		GET("//") UPGRADE KEY_LINE V13 "\r\n",
+		/* those of poll sessions are no others */
+		GET("/550e8400-e29b-41d4-a716-446655440000") UPGRADE KEY_LINE
+		    V13 "\r\n",
+		GET("/x/0123456789abcdef0123456789abcdef") UPGRADE KEY_LINE
+		    V13 "\r\n",
 		/* as curl(1) asks, as Firefox, as Go */
 		GET("/") "User-Agent: curl/8.5.0\r\nAccept: */*\r\n"
 		    "Connection: Upgrade\r\nUpgrade: websocket\r\n" V13
