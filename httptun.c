@@ -2252,7 +2252,7 @@ sink_finish(struct end *e)
 static const struct carrier sink = { "sink", NULL, sink_send, sink_finish, 0 };
 
 /*
- * All that was wanted from the far end has come.  A WebSocket has to say so:
+ * Nothing more is wanted from the far end.  A WebSocket has to say so:
  * without its two ends it would be a broken tunnel, and the target be reset.
  */
 static void
@@ -2968,6 +2968,9 @@ stdio_opened(struct tunnel *t)
 		stdio_forget(opt.bridge);
 	}
 	if (opt.zero) {
+		/* To a server that is no proxy a Close says it all. */
+		if (t->far.ws != NULL && opt.bridge == NULL)
+			far_leave(t);
 		tunnel_close(t, "done", 0);
 	} else if (!opt.fdpass) {
 		end_link(&t->near, &t->far);

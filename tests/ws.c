@@ -3847,6 +3847,7 @@ open_and_close(void **state)
 	struct hop h = hop();
 	struct kit_proc *p;
 	struct kit_ws w;
+	int t;
 
 	(void)state;
 	p = kit_httptun(NULL, "-z", "-x", h.url, HOST, PORT, NONE);
@@ -3864,11 +3865,15 @@ open_and_close(void **state)
 	(void)close(w.fd);
 	ends_badly(p, 1, kit_str("%s: 403 No", h.hp));
 
-	serve(LOCAL);
+	/* for the target, and the proxy, it is an end in order */
+	serve("-v", LOCAL);
 	p = kit_httptun(NULL, "-z", "-x", kit_str("ws://127.0.0.1:%u/",
 	    px.port), "127.0.0.1", kit_str("%u", tport), NONE);
-	(void)kit_until_end(kit_accept(tl));
+	t = kit_accept(tl);
+	kit_eof(t);
+	(void)close(t);
 	ends_well(p);
+	kit_err_wait(px.proc, " done\n");
 	settles();
 }
 
