@@ -4086,7 +4086,11 @@ request_late(void *arg)
 		return;
 	}
 	t->keep = 0;
-	if (!t->asked || t->near.in.len > 0)
+	if (t->opening != NULL) {	/* whether its URL is ours: poll_asks() */
+		opening_drop(t);
+		request_answer(t, 504, "error=dns_timeout",
+		    "no address found in time", NULL);
+	} else if (!t->asked || t->near.in.len > 0)
 		request_answer(t, 408, NULL, "no whole request in time", NULL);
 	else
 		tunnel_close(t, "late", 0);

@@ -1421,6 +1421,25 @@ helper_is_replaced(void **state)
 	serves();
 }
 
+/* One that hangs because the URL could be our own is given up in time, too. */
+static void
+own_look_up_hangs(void **state)
+{
+	const struct kit_opt *opt = shimmed();
+	int c;
+
+	(void)state;
+	if (opt == NULL)
+		skip();
+	serve_opt(opt, "-w", "1", LOCAL);
+	c = ask("GET http://n0.hang/0123456789abcdef0123456789abcdef HTTP/1.1"
+	    "\r\nHost: n0.hang\r\n\r\n");
+	wait_family(1);
+	(void)kit_refusal(c, 504, "dns_timeout", KIT_CLOSES);
+	(void)close(c);
+	settles();
+}
+
 /* It has no helper: there is never a name to look up. */
 static void
 without_helper(const char *option, const char *value)
@@ -3062,6 +3081,7 @@ main(int argc, char *argv[])
 		TEST(hanging_look_ups),
 		TEST(too_many_look_ups),
 		TEST(helper_is_replaced),
+		TEST(own_look_up_hangs),
 		TEST(helper_for_hops),
 		TEST(dripping_clients),
 		TEST(thousands_of_tunnels),
