@@ -883,10 +883,12 @@ shared_alloc(size_t n)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+static int pipe_ignored;		/* SIGPIPE was so already */
+
 void
 fd_sane(void)
 {
-	struct sigaction sa;
+	struct sigaction sa, old;
 	int fd;
 
 	do {
@@ -896,7 +898,8 @@ fd_sane(void)
 	close(fd);
 	memset(&sa, 0, sizeof(sa));
 	sa.sa_handler = SIG_IGN;
-	sigaction(SIGPIPE, &sa, NULL);
+	if (sigaction(SIGPIPE, &sa, &old) == 0)
+		pipe_ignored = old.sa_handler == SIG_IGN;
 }
 
 void
@@ -3210,7 +3213,7 @@ command_exec(struct command *c, const char *line, const int *fd,
 	for (i = 0; i < COMMAND_SIGNALS; i++)
 		signal_set(command_signals[i], was[i].sa_handler == SIG_IGN ?
 		    SIG_IGN : SIG_DFL);
-	signal_set(SIGPIPE, SIG_DFL);
+	signal_set(SIGPIPE, pipe_ignored ? SIG_IGN : SIG_DFL);
 	for (i = 0; i < 3; i++)
 		if (fd[i] != -1)
 			(void)dup2(fd[i], i);

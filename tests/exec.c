@@ -527,6 +527,23 @@ test_inherits(void **state)
 	}
 }
 
+/* Also SIGPIPE, which the program itself always ignores. */
+static void
+test_inherits_sigpipe(void **state)
+{
+	static const char command[] = "kill -PIPE $$; echo lives; exec cat";
+	struct kit_proc *p;
+
+	(void)state;
+	p = run(command);
+	kit_eof(p->out);
+	complains(p, 1, "the command was ended by signal 13\n");
+	p = kit_start(NULL, "sh", "-c", kit_str("trap '' PIPE; exec %s -x "
+	    "'exec:%s' " HOST " " PORT, kit_binary(), command), NONE);
+	kit_expect(p->out, "lives\n");
+	ends(p);
+}
+
 /* Neither password is shown by the command's or our arguments. */
 static void
 test_secrets(void **state)
@@ -1068,6 +1085,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_host_and_port),
 		KIT_TEST(test_quoting),
 		KIT_TEST(test_inherits),
+		KIT_TEST(test_inherits_sigpipe),
 		KIT_TEST(test_secrets),
 		KIT_TEST(test_usage),
 		KIT_TEST(test_status),
