@@ -358,10 +358,12 @@ static const char *
 cred_lines(FILE *f, struct cred **list, int *number)
 {
 	const char *wrong = NULL;
-	char *line = NULL;
-	size_t cap = 0;
+	size_t cap = CRED_MAX + 2;	/* no line that is right outgrows it */
+	char *line = malloc(cap);
 	ssize_t n;
 
+	if (line == NULL)
+		cap = 0;
 	for (*number = 1; (n = getline(&line, &cap, f)) != -1; ++*number) {
 		if (n > 0 && line[n - 1] == '\n')
 			line[--n] = '\0';
@@ -386,6 +388,7 @@ cred_read(const char *file, int quiet)
 {
 	struct cred *list = NULL;
 	const char *wrong;
+	char buffer[4096];		/* stdio's own would keep them */
 	struct stat st;
 	int number;
 	FILE *f;
@@ -395,6 +398,7 @@ cred_read(const char *file, int quiet)
 			say(file, "%s", strerror(errno));
 		return NULL;
 	}
+	(void)setvbuf(f, buffer, _IOFBF, sizeof(buffer));
 	if (!quiet && fstat(fileno(f), &st) == 0 &&
 	    st.st_mode & (S_IRGRP | S_IROTH))
 		say(file, "warning: others can read it");
@@ -407,6 +411,7 @@ cred_read(const char *file, int quiet)
 		say(file, "%s", ferror(f) ? strerror(errno) :
 		    "no user:password in it");
 	fclose(f);
+	secret_wipe(buffer, sizeof(buffer));
 	return list;
 }
 
@@ -3851,7 +3856,8 @@ file_slurp(int fd, struct buf *text)
 		if (text->len > LINES_MAX || buf_put(text, part,
 		    (size_t)n) == -1) {
 			errno = EFBIG;
-			return -1;
+			n = -1;
+			break;
 		}
 	secret_wipe(part, sizeof(part));
 	return (int)n;

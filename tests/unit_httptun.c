@@ -1613,6 +1613,70 @@ test_cred_read(void **state)
 	assert_int_equal(in_child(child_cred, "/"), 2);
 }
 
+static char secret[64];
+
+/* Whether our heap has the secret: 3, and 0 if not. */
+static int
+heap_has_secret(void)
+{
+	static char part[65536 + sizeof(secret)];
+	size_t n = strlen(secret);
+	char line[512];
+	unsigned long at = 0, end = 0;
+	FILE *f = fopen("/proc/self/maps", "r");
+	int fd = open("/proc/self/mem", O_RDONLY);
+	ssize_t r;
+	long i;
+
+	while (f != NULL && fgets(line, sizeof(line), f) != NULL)
+		if (strstr(line, "[heap]") != NULL)
+			(void)sscanf(line, "%lx-%lx", &at, &end);
+	if (f != NULL)
+		fclose(f);
+	for (; at < end; at += 65536)
+		for (r = pread(fd, part, end - at < sizeof(part) ? end - at :
+		    sizeof(part), (off_t)at), i = 0; i + (long)n <= r; i++)
+			if (memcmp(part + i, secret, n) == 0)
+				return 3;
+	return 0;
+}
+
+static void
+child_secret(char *arg)
+{
+	struct cred *c = cred_read(arg, 0);
+
+	if (c == NULL || strcmp(secret, c->pass) != 0)
+		exit(1);
+	if (heap_has_secret() == 0)
+		exit(7);		/* memory comes from elsewhere */
+	cred_free(c);
+	exit(heap_has_secret());
+}
+
+/* When it is forgotten nothing that it came through has it. */
+static void
+test_cred_forgotten(void **state)
+{
+	char name[] = "/tmp/httptun-unit.XXXXXX";
+	int fd, code;
+
+	(void)state;
+	if (access("/proc/self/mem", R_OK) == -1)
+		skip();
+	memset(secret, 'x', sizeof(secret) - 1);
+	if ((fd = mkstemp(name)) == -1 || write(fd, "user:", 5) != 5 ||
+	    write(fd, secret, sizeof(secret) - 1) != sizeof(secret) - 1 ||
+	    write(fd, "\n", 1) != 1)
+		fail_msg("%s: %s", name, strerror(errno));
+	close(fd);
+	code = in_child(child_secret, name);
+	unlink(name);
+	if (code == 7)
+		skip();
+	assert_int_equal(code, 0);
+}
+
 /* A NUL would hide the rest of a password. */
 static void
 test_cred_read_nul(void **state)
@@ -2291,6 +2355,7 @@ main(void)
 		TEST(test_cred_new),
 		TEST(test_cred_find),
 		TEST(test_cred_read),
+		TEST(test_cred_forgotten),
 		TEST(test_cred_read_nul),
 		TEST(test_hop_credentials),
 		TEST(test_environment),
