@@ -324,21 +324,6 @@ has_control(const char *s)
 	return 0;
 }
 
-/* user:password, split at the first colon (RFC 7617, 2).  NULL: faulty. */
-static struct cred *
-cred_new(const char *line)
-{
-	const char *colon = strchr(line, ':');
-	struct cred *c;
-
-	if (colon == NULL || has_control(line) || strlen(line) > CRED_MAX)
-		return NULL;
-	c = xalloc(sizeof(*c));
-	c->user = xdup(line, (size_t)(colon - line));
-	c->pass = xdup(colon + 1, strlen(colon + 1));
-	return c;
-}
-
 static void
 cred_free(struct cred *c)
 {
@@ -346,14 +331,44 @@ cred_free(struct cred *c)
 
 	for (; c != NULL; c = next) {
 		next = c->next;
-		secret_wipe(c->pass, strlen(c->pass));
+		if (c->pass != NULL)
+			secret_wipe(c->pass, strlen(c->pass));
 		free(c->user);
 		free(c->pass);
 		free(c);
 	}
 }
 
-/* Reads the lines.  Returns what is wrong with the line *number, or NULL. */
+/*
+ * user:password, split at the first colon (RFC 7617, 2).  NULL: it is faulty
+ * (EINVAL), or ENOMEM: who reads a file again goes on with what there was.
+ */
+static struct cred *
+cred_new(const char *line)
+{
+	const char *colon = strchr(line, ':');
+	struct cred *c;
+
+	if (colon == NULL || has_control(line) || strlen(line) > CRED_MAX) {
+		errno = EINVAL;
+		return NULL;
+	}
+	if ((c = calloc(1, sizeof(*c))) == NULL)
+		return NULL;
+	c->user = strndup(line, (size_t)(colon - line));
+	c->pass = strdup(colon + 1);
+	if (c->user == NULL || c->pass == NULL) {
+		cred_free(c);
+		errno = ENOMEM;
+		return NULL;
+	}
+	return c;
+}
+
+/*
+ * Reads the lines.  Returns what is wrong with the line *number, or the file
+ * (0), or NULL.
+ */
 static const char *
 cred_lines(FILE *f, struct cred **list, int *number)
 {
@@ -369,12 +384,18 @@ cred_lines(FILE *f, struct cred **list, int *number)
 			line[--n] = '\0';
 		if (n == 0 || line[0] == '#')
 			continue;
+		errno = EINVAL;
 		if (strlen(line) != (size_t)n ||
 		    (*list = cred_new(line)) == NULL) {
-			wrong = "no user:password";
+			wrong = errno == EINVAL ? "no user:password" :
+			    strerror(errno);
 			break;
 		}
 		list = &(*list)->next;
+	}
+	if (wrong == NULL && !feof(f)) {	/* that is not all of it */
+		*number = 0;
+		wrong = strerror(errno);
 	}
 	if (line != NULL)
 		secret_wipe(line, cap);
@@ -403,13 +424,14 @@ cred_read(const char *file, int quiet)
 	    st.st_mode & (S_IRGRP | S_IROTH))
 		say(file, "warning: others can read it");
 	if ((wrong = cred_lines(f, &list, &number)) != NULL) {
-		if (!quiet)
+		if (!quiet && number == 0)
+			say(file, "%s", wrong);
+		else if (!quiet)
 			say(file, "line %d: %s", number, wrong);
 		cred_free(list);
 		list = NULL;
 	} else if (list == NULL && !quiet)
-		say(file, "%s", ferror(f) ? strerror(errno) :
-		    "no user:password in it");
+		say(file, "no user:password in it");
 	fclose(f);
 	secret_wipe(buffer, sizeof(buffer));
 	return list;

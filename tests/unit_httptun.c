@@ -22,17 +22,58 @@
 
 #define _POSIX_C_SOURCE 200809L
 
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 int	httptun_main(int, char **);
 
+/* There is no memory for this one of those that are wanted; 0: for all. */
+static int starve;
+
+static int
+starved(void)
+{
+	if (starve == 0 || --starve > 0)
+		return 0;
+	errno = ENOMEM;
+	return 1;
+}
+
+static void *
+unit_calloc(size_t n, size_t size)
+{
+	return starved() ? NULL : calloc(n, size);
+}
+
+static char *
+unit_strdup(const char *s)
+{
+	return starved() ? NULL : strdup(s);
+}
+
+static char *
+unit_strndup(const char *s, size_t n)
+{
+	return starved() ? NULL : strndup(s, n);
+}
+
+/* Macros of a library's would stand in the way. */
+#undef strdup
+#undef strndup
+#define calloc	unit_calloc
+#define strdup	unit_strdup
+#define strndup	unit_strndup
 /* A child has nothing to write or to look for when it ends. */
 #define exit	_exit
 #define main	httptun_main
 #include "../httptun.c"
 #undef main
 #undef exit
+#undef calloc
+#undef strdup
+#undef strndup
 
 #include <sys/wait.h>
 #include <setjmp.h>
@@ -1611,6 +1652,47 @@ test_cred_read(void **state)
 	}
 	ends(child_cred, "/nonexistent/file", 2, "/nonexistent/file: ");
 	assert_int_equal(in_child(child_cred, "/"), 2);
+	assert_non_null(strstr(said, "httptun: /: Is a directory\n"));
+}
+
+static void
+child_starved(char *arg)
+{
+	struct cred *old;
+	int i;
+
+	opt.cred_file = arg;
+	opt.creds = old = cred_read(arg, 0);
+	for (i = 1; i < 100; i++) {
+		starve = i;
+		creds_reload(0);
+		if (starve > 0)
+			break;
+		if (opt.creds != old)
+			exit(1);
+	}
+	dprintf(STDERR_FILENO, "%d %s", i, opt.creds == old ? "old" : "new");
+}
+
+/* Where there is no memory for them the old ones are kept, and that is said. */
+static void
+test_cred_starved(void **state)
+{
+	char want[600] = "", name[] = "/tmp/httptun-unit.XXXXXX";
+	int fd, i;
+
+	(void)state;
+	if ((fd = mkstemp(name)) == -1 || write(fd, "a:b\nc:d\n", 8) != 8)
+		fail_msg("%s: %s", name, strerror(errno));
+	close(fd);
+	assert_int_equal(in_child(child_starved, name), 0);
+	unlink(name);
+	for (i = 0; i < 6; i++)
+		snprintf(want + strlen(want), sizeof(want) - strlen(want),
+		    "httptun: %s: line %d: %s\n", name, 1 + i / 3,
+		    strerror(ENOMEM));
+	strcat(want, "7 new");
+	assert_string_equal(said, want);
 }
 
 static char secret[64];
@@ -2355,6 +2437,7 @@ main(void)
 		TEST(test_cred_new),
 		TEST(test_cred_find),
 		TEST(test_cred_read),
+		TEST(test_cred_starved),
 		TEST(test_cred_forgotten),
 		TEST(test_cred_read_nul),
 		TEST(test_hop_credentials),
