@@ -1816,9 +1816,10 @@ exec_start(struct tunnel *t)
 {
 	struct opening *o = t->opening;
 	const struct hop *next = hop_next(o, o->hop);
+	const char *failed;
 	struct command *c = command_start(o->hop->path,
 	    next != NULL ? next->host : o->host,
-	    next != NULL ? next->port : o->port, NULL, t);
+	    next != NULL ? next->port : o->port, NULL, t, &failed);
 
 	if (c == NULL) {
 		tunnel_refuse(t, 503, "proxy_internal_error", o->hop->who,
@@ -2366,6 +2367,7 @@ hop_reached(struct tunnel *t)
 {
 	struct opening *o = t->opening;
 	const struct hop *h = o->hop != NULL ? o->hop : o->stop;
+	const char *failed;
 
 	o->asked = 0;
 	if (h == NULL || !h->tls) {
@@ -2373,10 +2375,11 @@ hop_reached(struct tunnel *t)
 		return;
 	}
 	o->command = command_start(hop_tls(h), h->host, h->port,
-	    &tls_commander, t);
+	    &tls_commander, t, &failed);
 	if (o->command == NULL)
-		tunnel_refuse(t, 503, "proxy_internal_error", h->who, "%s",
-		    strerror(errno));
+		tunnel_refuse(t, 503, "proxy_internal_error", h->who,
+		    "%s%s%s", failed != NULL ? failed : "",
+		    failed != NULL ? ": " : "", strerror(errno));
 }
 
 /* Asks the hop, for itself to be a WebSocket or for what is behind it. */

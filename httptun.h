@@ -736,10 +736,12 @@ struct commander {
 /*
  * Starts text, in which %h is host, %p port, %s the socket's path and %% a
  * percent sign.  Without a commander there is no socket, and its stderr is
- * ours, which else only explains why it failed.  NULL: errno.
+ * ours, which else only explains why it failed.  NULL: errno and, in *failed,
+ * the directory that it was, or NULL.
  */
 struct command *command_start(const char *text, const char *host,
-	    unsigned port, const struct commander *, void *owner);
+	    unsigned port, const struct commander *, void *owner,
+	    const char **failed);
 /* Its stdin and stdout; it is ended with the end. */
 void	end_command(struct end *, struct command *, const struct steps *,
 	    void *owner);

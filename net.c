@@ -3156,10 +3156,11 @@ static const struct watcher command_watcher = {
 	command_want, command_ready, 0
 };
 
-/* The socket, in a directory that is ours alone.  -1: errno. */
+/* The socket, in a directory that is ours alone.  -1: errno, *failed. */
 static int
-command_listen(struct command *c)
+command_listen(struct command *c, const char **failed)
 {
+	static char parent[sizeof(c->path)];
 	struct sockaddr_un sun;
 	const char *tmp = getenv("TMPDIR");
 	int n = -1;
@@ -3173,6 +3174,9 @@ command_listen(struct command *c)
 		strcpy(c->path, "/tmp/httptun.XXXXXX/s");
 	*strrchr(c->path, '/') = '\0';
 	if (mkdtemp(c->path) == NULL) {
+		*strrchr(c->path, '/') = '\0';
+		strcpy(parent, c->path);
+		*failed = parent;
 		c->path[0] = '\0';
 		return -1;
 	}
@@ -3281,7 +3285,7 @@ command_fork(struct command *c, const char *line, const sigset_t *mask)
 
 struct command *
 command_start(const char *text, const char *host, unsigned port,
-    const struct commander *commander, void *owner)
+    const struct commander *commander, void *owner, const char **failed)
 {
 	static int watched;
 	struct buf line = { NULL, 0, 0, 0 };
@@ -3289,6 +3293,7 @@ command_start(const char *text, const char *host, unsigned port,
 	sigset_t mask, old;
 	int error;
 
+	*failed = NULL;
 	if (c == NULL)
 		return NULL;
 	if (!watched) {
@@ -3306,7 +3311,7 @@ command_start(const char *text, const char *host, unsigned port,
 	/* Who is ended finds all that has begun in the list. */
 	signals_hold(&old);
 	if (keeper_start() == 0 &&
-	    (commander == NULL || command_listen(c) == 0) &&
+	    (commander == NULL || command_listen(c, failed) == 0) &&
 	    command_expand(&line, text, host, port, c->path) == 0 &&
 	    buf_put(&line, "", 1) == 0 &&
 	    command_fork(c, (char *)line.p + line.off, &mask) == 0) {

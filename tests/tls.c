@@ -851,7 +851,10 @@ test_directory(void **state)
 	gateway("DNS:localhost", "");
 	was = env[1];
 	env[1] = kit_str("TMPDIR=%s", kit_path("nonexistent"));
-	blames(bridge(at("https", front), NONE), front);
+	p = bridge(at("https", front), NONE);
+	blames(p, front);
+	kit_err_has(p, kit_str(": %s: No such file or directory\n",
+	    kit_path("nonexistent")));
 	kit_untouched(tl);
 	/* too long for a socket's name: it is elsewhere */
 	lost = kit_path(kit_times(12, "directory"));

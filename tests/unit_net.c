@@ -6592,7 +6592,9 @@ on_fork(void)
 static void
 start_command(void)
 {
-	(void)command_start("exec cat", "h", 1, NULL, &fork_count);
+	const char *failed;
+
+	(void)command_start("exec cat", "h", 1, NULL, &fork_count, &failed);
 }
 
 /* What begins this, and gets the signal then, ends by it, and at once. */
@@ -6630,18 +6632,21 @@ static int said_fd;		/* what commands begin with for their stderr */
 static void
 start_stubborn(void)
 {
+	const char *failed;
+
 	(void)dup2(said_fd, STDERR_FILENO);
 	close(said_fd);
 	(void)command_start("trap '' TERM; sleep 20", "h", 1, NULL,
-	    &fork_count);
+	    &fork_count, &failed);
 }
 
 static void
 start_tls(void)
 {
 	static const struct commander nobody = { NULL, NULL };
+	const char *failed;
 
-	(void)command_start("cat", "h", 1, &nobody, &fork_count);
+	(void)command_start("cat", "h", 1, &nobody, &fork_count, &failed);
 }
 
 /* The same while a command begins: nothing of it is left, nor its socket. */
@@ -6698,6 +6703,7 @@ test_command_full(void **state)
 	struct command c;
 	struct rlimit rl, old;
 	struct sockaddr_un sun;
+	const char *failed;
 	int fd, i, n;
 
 	(void)state;
@@ -6711,7 +6717,7 @@ test_command_full(void **state)
 		assert_int_equal(setrlimit(RLIMIT_NOFILE, &rl), 0);
 		memset(&c, 0, sizeof(c));
 		c.commander = &judge;
-		assert_int_equal(command_listen(&c), 0);
+		assert_int_equal(command_listen(&c, &failed), 0);
 		command_failure[0] = '\0';
 		assert_int_equal(turn(0), 0);
 		assert_string_equal(command_failure, "");
