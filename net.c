@@ -3993,6 +3993,31 @@ crew_want(void *arg, int fd)
 	return letters_for(fd) ? WANT_READ | WANT_WRITE : WANT_READ;
 }
 
+/*
+ * A note goes in one piece or not at all, so a channel has room for several,
+ * which a system's default may not be; and where that can be said, nothing
+ * goes before there is room for the largest.
+ */
+static void
+channel_size(int sock)
+{
+	static const int options[] = { SO_SNDBUF, SO_RCVBUF };
+	static const int room = 8 * sizeof(note_room);
+	static const int one = sizeof(note_room);
+	socklen_t len;
+	int i, has;
+
+	for (i = 0; i < 2; i++) {
+		len = sizeof(has);
+		if (getsockopt(sock, SOL_SOCKET, options[i], &has, &len) == 0 &&
+		    has < room)
+			(void)setsockopt(sock, SOL_SOCKET, options[i], &room,
+			    sizeof(room));
+	}
+	/* Not on Linux, where what fits in the half goes at once. */
+	(void)setsockopt(sock, SOL_SOCKET, SO_SNDLOWAT, &one, sizeof(one));
+}
+
 /* -1: it will not go.  fd -1: none; it stays the caller's. */
 static int
 note_send(int sock, const struct note *n, int fd)
@@ -4189,6 +4214,8 @@ worker_fork(int number)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) == -1)
 		return -1;
+	channel_size(p[0]);
+	channel_size(p[1]);
 	fd_flags(p[1]);
 	if (loop_watch(p[0], &crew_watcher, w) == 0) {
 		w->fd = p[0];

@@ -6076,6 +6076,42 @@ test_crew_tell_full(void **state)
 	worker_leave(-1);
 }
 
+/* Also where the system's own channels are small a note goes in one piece. */
+static void
+test_channel_size(void **state)
+{
+	static const int small = 4096;
+	static union note_room came;
+	struct note *n = &came.note;
+	int sv[2], i, fd, sent;
+
+	(void)state;
+	pair(sv, SOCK_STREAM);
+	for (i = 0; i < 2; i++) {
+		ok(setsockopt(sv[i], SOL_SOCKET, SO_SNDBUF, &small,
+		    sizeof(small)) == 0, "setsockopt");
+		channel_size(sv[i]);
+	}
+	for (sent = 0; nletters == 0; sent++) {
+		note_init(n, CREW_REQUEST, 1, (unsigned)sent);
+		n->len = INPUT_MAX;
+		memset(n->bytes, sent, INPUT_MAX);
+		assert_int_equal(note_send(sv[0], n, -1), 0);
+	}
+	assert_true(sent > 4);
+	for (i = 0; i < sent; i++) {
+		assert_int_equal(note_recv(sv[1], n, &fd), 1);
+		assert_int_equal(n->id, i);
+		assert_int_equal(n->len, INPUT_MAX);
+		assert_int_equal(n->bytes[0], i);
+		assert_int_equal(n->bytes[INPUT_MAX - 1], i);
+		letters_send(sv[0]);
+	}
+	get(sv[1], "");
+	close(sv[0]);
+	close(sv[1]);
+}
+
 /* A worker that ends sends what waits, before that; not for ever. */
 static void
 test_crew_tell_last(void **state)
@@ -6914,6 +6950,7 @@ main(void)
 		TEST(test_crew_tell),
 		TEST(test_crew_pass),
 		TEST(test_crew_tell_full),
+		TEST(test_channel_size),
 		TEST(test_crew_tell_last),
 		TEST(test_worker_note),
 		TEST(test_worker_note_bare),
