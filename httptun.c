@@ -5338,6 +5338,15 @@ slot_claim(int worker, unsigned number)
 	(void)crew_tell(CREW_CLAIMED, worker, number, -1);
 }
 
+/* A request of its user's came, or one has ended: as long as none is open. */
+static void
+session_renew(struct session *s)
+{
+	if (s->errands == NULL)
+		timer_set(&s->expiry, (int64_t)SESSION_SECS * 1000,
+		    session_late, s);
+}
+
 /* Its body flows no more. */
 static void
 errand_part(struct errand *e)
@@ -5360,7 +5369,7 @@ errand_end(struct errand *e)
 	*link = e->next;
 	errand_part(e);
 	e->t->errand = NULL;
-	timer_set(&s->expiry, (int64_t)SESSION_SECS * 1000, session_late, s);
+	session_renew(s);
 	free(e);
 }
 
@@ -6303,6 +6312,8 @@ poll_serve(struct tunnel *t, const struct head *h, size_t len, int passed)
 		request_pass(t, CREW_REQUEST, CREW_FIRST);
 		return;
 	}
+	if (s != NULL && same_user(s->t, t))
+		session_renew(s);
 	poll_read(t, h, len, s, &w);
 	if (w.code == 0)
 		poll_go_on(t, h, len, w.length);

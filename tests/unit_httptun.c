@@ -2334,6 +2334,80 @@ test_lane_hopeless(void **state)
 	assert_false(lane_hopeless(lane_put(1, 0, limit)));
 }
 
+/* ---- how long a poll session lives -------------------------------------- */
+
+#define ID	"0123456789abcdef0123456789abcdef"
+
+/* Its client asks for something, as this user; the head of the answer. */
+static const char *
+session_answers(struct tunnel *t, int peer, const char *user,
+    const char *request)
+{
+	static char head[1024];
+	struct head h;
+	ssize_t n;
+
+	free(t->user);
+	t->user = user != NULL ? strdup(user) : NULL;
+	assert_int_equal(buf_put(&t->near.in, request, strlen(request)), 0);
+	n = head_request(&h, t->near.in.p + t->near.in.off, t->near.in.len);
+	assert_true(n > 0);
+	t->native = 1;
+	t->since = loop_now();
+	poll_serve(t, &h, (size_t)n, 1);
+	n = recv(peer, head, sizeof(head) - 1, MSG_DONTWAIT);
+	head[n > 0 ? n : 0] = '\0';
+	return head;
+}
+
+/* Each request of its user's counts, and while one is open nothing else. */
+static void
+test_session_renew(void **state)
+{
+	static struct slot all[WORKERS_MAX][SESSIONS_EACH];
+	const int64_t whole = SESSION_SECS * 1000 - 1000;
+	struct span id = { ID, strlen(ID) };
+	struct tunnel *t, *other;
+	struct session *s;
+	union addr peer;
+	int p[2];
+
+	(void)state;
+	slots = all;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, p), 0);
+	memset(&peer, 0, sizeof(peer));
+	t = tunnel_accept(&by_request, &request_steps, p[0], &peer);
+	other = tunnel_new(&by_request);
+	s = session_new(t, id, NATIVE);
+	assert_non_null(s);
+	s->claimed = 1;
+	s->t->what = strdup("a:1");
+	s->t->state = OPEN;
+	s->t->user = strdup("joe");
+	timer_set(&s->expiry, 5000, session_late, s);
+	/* somebody else's is none */
+	assert_non_null(strstr(session_answers(t, p[1], "ann", "GET /" ID
+	    " HTTP/1.1\r\nTunnel-Offset: 9\r\n\r\n"), " 404 "));
+	assert_true(s->expiry.at - loop_now() <= 5000);
+	assert_non_null(strstr(session_answers(t, p[1], "joe", "GET /" ID
+	    " HTTP/1.1\r\nTunnel-Offset: 9\r\n\r\n"), " 409 "));
+	assert_true(s->expiry.at - loop_now() > whole);
+	/* those that are held back */
+	assert_string_equal(session_answers(t, p[1], "joe", "GET /" ID
+	    " HTTP/1.1\r\nTunnel-Offset: 0\r\n\r\n"), "");
+	assert_non_null(errand_new(s, other, TO_PUT));
+	assert_null(s->expiry.next);
+	errand_end(s->errands);
+	assert_null(s->expiry.next);
+	errand_end(s->errands);
+	assert_true(s->expiry.at - loop_now() > whole);
+	tunnel_close(s->t, "done", 0);
+	tunnel_close(other, "done", 0);
+	tunnel_close(t, "done", 0);
+	close(p[1]);
+	slots = NULL;
+}
+
 /* ---- the log ----------------------------------------------------------- */
 
 static void
@@ -2456,6 +2530,7 @@ main(void)
 		TEST(test_lane_late),
 		TEST(test_lane_pace),
 		TEST(test_lane_hopeless),
+		TEST(test_session_renew),
 		TEST(test_log_word),
 		TEST(test_log_tunnel),
 	};
