@@ -982,18 +982,16 @@ piece_form(struct piece *m, unsigned char *p, size_t n)
 	size_t i, out = 0;
 	int c;
 
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < n && !m->bad; i++) {
 		/* form counts the name's bytes, from 1 */
 		if (m->form <= 5) {
-			if (p[i] != name[m->form - 1])
-				return -1;
+			m->bad = p[i] != name[m->form - 1];
 			m->form++;
 			continue;
 		}
 		c = form_byte(&m->state, &m->high, p[i]);
-		if (c == -2 || (p[i] == '&' && c == '&'))
-			return -1;
-		if (c != -1)
+		m->bad = c == -2 || (p[i] == '&' && c == '&');
+		if (c != -1 && !m->bad)
 			p[out++] = (unsigned char)c;
 	}
 	return (ssize_t)out;
@@ -1008,6 +1006,8 @@ piece_decode(void *state, unsigned char *p, size_t n, size_t *used, int *over)
 
 	if (r > 0 && m->form)
 		r = piece_form(m, p, (size_t)r);
+	if (*over && m->form && (m->form <= 5 || m->state != 0))
+		m->bad = 1;
 	if (r <= 0)
 		return r;
 	len = (size_t)r;

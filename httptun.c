@@ -5525,13 +5525,17 @@ errand_put(struct errand *e)
 {
 	struct session *s = e->s;
 	struct tunnel *t = e->t;
+	int bad = e->piece.bad;
 
 	errand_end(e);
 	s->t->near.got = s->have;
 	s->t->near.active = loop_now();
 	if (s->have == s->end)
 		session_complete(s);
-	poll_reply(t, 200, s->have, UNKNOWN, NULL, 0);
+	if (bad)
+		poll_refuse(t, 400, 0, "not data=..., urlencoded");
+	else
+		poll_reply(t, 200, s->have, UNKNOWN, NULL, 0);
 }
 
 /* A PUT's body is of old: it is read over. */

@@ -308,6 +308,7 @@ struct piece {
 	uint64_t	 pos;
 	int		 form;		/* is it data=..., urlencoded? */
 	int		 state;		/* of that */
+	int		 bad;		/* it is not, behind what was taken */
 	unsigned char	 high;
 };
 extern const struct codec piece_codec;

@@ -744,6 +744,46 @@ in_pieces(void **state)
 	}
 }
 
+/* What is not so encoded gets an answer, and nothing behind the fault is taken;
+ * the tunnel goes on. */
+static void
+bad_forms(void **state)
+{
+	static const struct {
+		const char	*body, *taken;
+	} rows[] = {
+		{ "x=1", "" }, { "d", "" }, { "data", "" }, { "Data=1", "" },
+		{ "data=%zz", "" }, { "data=ab%4", "ab" }, { "data=ab%", "ab" },
+		{ "data=a&data=b", "a" }, { "data=a%4xb", "a" },
+	};
+	size_t i;
+	int c, t;
+
+	(void)state;
+	our_server();
+	(void)once("POST", ID, FORM, post(&khuevu), 200);
+	t = kit_accept(tl);
+	c = kit_client(&px);
+	for (i = 0; i < 2 * KIT_COUNT(rows); i++) {
+		kit_note("%s", rows[i / 2].body);
+		if (i % 2) {
+			kit_puts(c, kit_str("PUT " ID " HTTP/1.1\r\nHost: a\r\n"
+			    FORM "Content-Length: %zu\r\n\r\n",
+			    strlen(rows[i / 2].body)));
+			kit_proxy_rests(&px);
+			kit_puts(c, rows[i / 2].body);
+		} else
+			say(c, "PUT", ID, FORM, rows[i / 2].body);
+		(void)hear(c, 400, NULL);
+		kit_expect(t, rows[i / 2].taken);
+		say(c, "PUT", ID, FORM, i % 2 ? "data=" : "");
+		(void)hear(c, 200, NULL);
+		say(c, "PUT", ID, FORM, "data=%26");
+		(void)hear(c, 200, NULL);
+		kit_expect(t, "&");
+	}
+}
+
 /* The most that either client sends at once; each byte of the one three. */
 static void
 biggest(void **state)
@@ -1085,6 +1125,7 @@ main(void)
 		EACH(target_resets),
 		KIT_TEST(forms),
 		KIT_TEST(in_pieces),
+		KIT_TEST(bad_forms),
 		KIT_TEST(biggest),
 		EACH(refusals),
 		EACH(credentials),
