@@ -5461,6 +5461,9 @@ errand_gone(struct errand *e)
 	if (s->dialect == NATIVE)
 		poll_refuse(t, 410, purport == TO_PUT ? s->have : s->base,
 		    "the tunnel broke");
+	else if (purport == TO_OPEN)	/* in the words that refuse it */
+		poll_refuse(t, s->dialect == BRIDGE ? 406 : 502, 0,
+		    "the tunnel broke");
 	else if (s->dialect == KHUEVU && purport == TO_PUT)
 		poll_refuse(t, 503, 0, "the tunnel broke");
 	else if (s->dialect == KHUEVU)

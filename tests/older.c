@@ -664,6 +664,30 @@ deleted(void **state)
 	kit_proxy_settles(&px);
 }
 
+/* Nor is a tunnel open that was deleted before. */
+static void
+deleted_before(void **state)
+{
+	const struct protocol *pr = *state;
+	int c, g;
+
+	target();
+	kit_blackhole(&tport);
+	kit_proxy(&px, "127.0.0.1", "0", NONE);
+	c = kit_client(&px);
+	say(c, "POST", ID, FORM, post(pr));
+	kit_proxy_rests(&px);
+	g = kit_client(&px);
+	say(g, "GET", ID, "", NULL);
+	kit_proxy_rests(&px);
+	(void)once("DELETE", ID, "", NULL, 200);
+	(void)hear(c, pr->refused, NULL);
+	(void)hear(g, pr == &bridge ? 410 : 200, "");
+	(void)close(c);
+	(void)close(g);
+	kit_proxy_settles(&px);
+}
+
 static void
 target_resets(void **state)
 {
@@ -1122,6 +1146,7 @@ main(void)
 		KIT_TEST(khuevu_life),
 		KIT_TEST(bridge_life),
 		EACH(deleted),
+		EACH(deleted_before),
 		EACH(target_resets),
 		KIT_TEST(forms),
 		KIT_TEST(in_pieces),
