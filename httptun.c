@@ -5794,8 +5794,11 @@ session_refused(struct tunnel *st)
 		free(t->what);
 		t->what = strdup(st->what);
 		errand_end(e);
-		request_answer(t, code, code == 404 ? NULL : status_field,
-		    text, f->why);
+		if (code == 404 && !t->native)	/* it would write that out */
+			poll_reply(t, 404, 0, UNKNOWN, NULL, 0);
+		else
+			request_answer(t, code, code == 404 ? NULL :
+			    status_field, text, f->why);
 		request_resume(t);
 	}
 	session_free(s);
@@ -5935,8 +5938,8 @@ poll_post(struct tunnel *t, struct session *s, struct span id,
 		return;
 	}
 	if (!request_allowed(t, host, port, why)) {
-		request_answer(t, 403, "error=http_request_denied",
-		    "not allowed here", why);
+		request_answer(t, dialect == BRIDGE ? 406 : 403,
+		    "error=http_request_denied", "not allowed here", why);
 		return;
 	}
 	if ((s = session_new(t, id, dialect)) == NULL ||

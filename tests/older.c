@@ -880,6 +880,51 @@ refusals(void **state)
 	kit_proxy_settles(&px);
 }
 
+/* What waits for a tunnel that does not open has no body, which the bridge's
+ * client would write out. */
+static void
+waits_in_vain(void **state)
+{
+	const struct protocol *pr = *state;
+	int c, g, p;
+
+	target();
+	kit_blackhole(&tport);
+	kit_proxy(&px, "-w", "1", "127.0.0.1", "0", NONE);
+	c = kit_client(&px);
+	say(c, "POST", ID, FORM, post(pr));
+	kit_proxy_rests(&px);
+	g = kit_client(&px);
+	say(g, "GET", ID, "", NULL);
+	p = kit_client(&px);
+	say(p, "PUT", ID, FORM, "data=x");
+	(void)hear(c, pr == &bridge ? 406 : 504, NULL);
+	(void)hear(g, 404, "");
+	(void)hear(p, 404, "");
+	(void)close(c);
+	(void)close(g);
+	(void)close(p);
+	kit_proxy_settles(&px);
+}
+
+/* Who may go where is said in the same way through hops. */
+static void
+rules_before_hops(void **state)
+{
+	const struct protocol *pr = *state;
+	const char *head;
+
+	target();
+	kit_proxy(&px, "-t", "!127.0.0.1", "-x", "http://127.0.0.1:1",
+	    "127.0.0.1", "0", NONE);
+	head = once("POST", ID, FORM, post(pr), pr == &bridge ? 406 : 403);
+	(void)kit_must_have(head, "Content-Type", "text/plain");
+	if (strcmp(kit_one_field(head, "Content-Length"), "0") == 0)
+		kit_fail("no reason");
+	kit_untouched(tl);
+	kit_proxy_settles(&px);
+}
+
 static void
 credentials(void **state)
 {
@@ -1153,6 +1198,8 @@ main(void)
 		KIT_TEST(bad_forms),
 		KIT_TEST(biggest),
 		EACH(refusals),
+		EACH(waits_in_vain),
+		EACH(rules_before_hops),
 		EACH(credentials),
 		EACH(holds),
 		EACH(our_client_first),
