@@ -6473,6 +6473,11 @@ lane_drop(struct lane *l)
 	if (c == NULL)
 		return;
 	c->lane = NULL;
+	if (c->state == OPEN) {
+		end_part(&c->near);
+		end_part(&c->far);
+		far_leave(c);
+	}
 	tunnel_close(c, "", 0);
 }
 

@@ -3494,6 +3494,7 @@ through(const char *const *schemes, size_t n)
 	for (i = 0; i < n; i++) {
 		kit_proxy_settles(&proxy[i]);
 		kit_err_wait(proxy[i].proc, " done\n");
+		assert_int_equal(kit_said(proxy[i].proc, "WebSocket"), 0);
 	}
 }
 
@@ -3513,7 +3514,8 @@ through_many_hops(void **state)
 	through(d, 3);
 }
 
-/* A WebSocket may stand on another one, or on a session of requests. */
+/* A WebSocket may stand on another one, or on a session of requests, and
+ * these on it. */
 static void
 websocket_in_websocket(void **state)
 {
@@ -3521,12 +3523,14 @@ websocket_in_websocket(void **state)
 	static const char *const b[] = { "ws://", "ws://", "ws://" };
 	static const char *const c[] = { "ws://", "http://", "ws://" };
 	static const char *const d[] = { "poll://", "ws://" };
+	static const char *const e[] = { "ws://", "poll://" };
 
 	(void)state;
 	through(a, 2);
 	through(b, 3);
 	through(c, 3);
 	through(d, 2);
+	through(e, 2);
 }
 
 /* A server behind a hop that is a WebSocket itself. */
