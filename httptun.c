@@ -6865,7 +6865,8 @@ lane_hopeless(const struct lane *l)
 	if (l->purport == TO_PUT && l->length <= POLL_BODY_MIN &&
 	    l->since < since)
 		since = l->since;
-	return l->p->open && loop_now() - since >= SESSION_SECS * 1000;
+	return l->p->open &&
+	    loop_now() - since >= (int64_t)SESSION_SECS * 1000;
 }
 
 /* No answer came, or none of the server's. */

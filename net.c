@@ -836,6 +836,7 @@ fd_is_local(int fd)
 	union addr a;
 	socklen_t len = sizeof(a);
 
+	memset(&a, 0, sizeof(a));
 	return getsockname(fd, &a.sa, &len) == 0 && a.sa.sa_family == AF_UNIX;
 }
 

@@ -1234,6 +1234,7 @@ static void
 target_judge(const char *p, size_t n)
 {
 	struct span t, authority, path;
+	size_t empty;			/* a port that is empty is left out */
 
 	t.p = p;
 	t.n = n;
@@ -1243,8 +1244,12 @@ target_judge(const char *p, size_t n)
 		fail("it is split, and not absolute");
 	inside(authority, p, n, "the authority");
 	inside(path, p, n, "the path");
-	if (authority.p != p + 7 || path.p != authority.p + authority.n ||
-	    authority.n + path.n + 7 != n)
+	empty = authority.n > 0 && authority.p + authority.n < p + n &&
+	    authority.p[authority.n] == ':' &&
+	    path.p > authority.p + authority.n;
+	if (authority.p != p + 7 ||
+	    path.p != authority.p + authority.n + empty ||
+	    authority.n + empty + path.n + 7 != n)
 		fail("it is not split into parts");
 	if (memchr(path.p, '#', path.n) != NULL || (path.n > 0 &&
 	    path.p[0] != '/' && path.p[0] != '?'))
