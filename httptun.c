@@ -73,13 +73,13 @@ struct rule {
 /* How a hop is asked; a command is a connection, and asked nothing. */
 enum carriage { BY_CONNECT, BY_WS, BY_POLL, BY_EXEC };
 
-/* One of those that may stand in one place of a chain. */
 /* What a server asked for the last time. */
 struct demand {
 	char		*digest;	/* its challenge, NULL: none (yet) */
 	unsigned	 nc;		/* how often that was answered */
 };
 
+/* One of those that may stand in one place of a chain. */
 struct hop {
 	struct hop	*next;		/* the first one of the next place */
 	struct hop	*other;		/* the next one of the same place */

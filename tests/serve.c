@@ -2345,7 +2345,6 @@ log_of_refusals(void **state)
 	assert_int_equal(strncmp(l.what, "[::1]:", 6), 0);
 }
 
-/* Without -v there is nothing but what is wrong. */
 /* Nor is a password in a URL its business. */
 static void
 log_of_urls(void **state)
@@ -2378,6 +2377,7 @@ log_of_urls(void **state)
 		kit_fail("the log has the password");
 }
 
+/* Without -v there is nothing but what is wrong. */
 static void
 silent_without_v(void **state)
 {
