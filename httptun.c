@@ -523,7 +523,7 @@ rule_host(struct rule *r, char *host, const char *bits, int client)
 		for (len = 0, dot = host; (dot = strchr(dot, '.')) != NULL;
 		    dot++)
 			len++;
-		if (bits != NULL && all == 32 && len != 3)
+		if (n > 0 && bits != NULL && all == 32 && len != 3)
 			return "not all four parts of the address";
 		addr_unmap(&r->net);
 		/* What the kernel takes it for, as in target_allowed(). */
@@ -2293,7 +2293,8 @@ far_leave(struct tunnel *t)
 		return;
 	}
 	sleeve_take(s, t);
-	s->far.codec = NULL;		/* no messages any more */
+	s->far.codec = NULL;		/* no messages any more, */
+	s->far.meter = NULL;		/* and nobody's bytes */
 	s->far.stays = s->far.finish = s->far.finished = 0;
 	buf_free(&s->far.in);
 	end_virtual(&s->near, &sink, &sleeve_steps, s);
@@ -4194,6 +4195,8 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 	unsigned flags = 0;
 	size_t n;
 
+	if (draining)			/* since it was judged */
+		t->keep = 0;
 	if (!t->keep)
 		flags |= REPLY_CLOSE;
 	if (t->bodiless)
