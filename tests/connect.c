@@ -1432,14 +1432,31 @@ test_prompt_once(void **state)
 	kit_silent(t.master, 0);
 }
 
+/* What is typed at a prompt, a signal that comes then, and what follows. */
+struct interruption {
+	const char *typed;
+	int sig, status;
+};
+
+static void
+prompt_ends(struct pty *t, struct kit_proc *p, int fd,
+    const struct interruption *end)
+{
+	pty_prompted(t);
+	kit_puts(t->master, end->typed);
+	if (end->sig != 0)
+		(void)kill(p->pid, end->sig);
+	kit_exits(p, end->status);
+	kit_eof(p->out);
+	pty_restored(t);
+	(void)kit_until_end(fd);
+}
+
 /* Ctrl-C, Ctrl-D and signals at the prompt leave the terminal as it was. */
 static void
 test_prompt_ended(void **state)
 {
-	static const struct {
-		const char *typed;
-		int sig, status;
-	} ends[] = {
+	static const struct interruption ends[] = {
 		{ "sec\x03", 0, -SIGINT }, { "\x04", 0, 1 },
 		{ "sec", SIGTERM, -SIGTERM }, { "", SIGHUP, -SIGHUP },
 		{ "s\x1c", 0, -SIGQUIT },
@@ -1458,14 +1475,7 @@ test_prompt_ended(void **state)
 		    NULL);
 		fd = asked(&px, AUTHORITY);
 		kit_puts(fd, ASK);
-		pty_prompted(&t);
-		kit_puts(t.master, ends[i].typed);
-		if (ends[i].sig != 0)
-			(void)kill(p->pid, ends[i].sig);
-		kit_exits(p, ends[i].status);
-		kit_eof(p->out);
-		pty_restored(&t);
-		(void)kit_until_end(fd);
+		prompt_ends(&t, p, fd, &ends[i]);
 	}
 	kit_untouched(px.lfd);
 }
@@ -1474,10 +1484,7 @@ test_prompt_ended(void **state)
 static void
 test_prompt_ended_poll(void **state)
 {
-	static const struct {
-		const char *typed;
-		int sig, status;
-	} ends[] = {
+	static const struct interruption ends[] = {
 		{ "sec\x03", 0, -SIGINT }, { "sec", SIGTERM, -SIGTERM },
 		{ "", SIGHUP, -SIGHUP }, { "s\x1c", 0, -SIGQUIT },
 	};
@@ -1499,17 +1506,10 @@ test_prompt_ended_poll(void **state)
 		kit_puts(fd, "HTTP/1.1 401 Unauthorized\r\n"
 		    "WWW-Authenticate: Basic realm=\"x\"\r\n"
 		    "Content-Length: 0\r\n\r\n");
-		pty_prompted(&t);
-		kit_puts(t.master, ends[i].typed);
-		if (ends[i].sig != 0)
-			(void)kill(p->pid, ends[i].sig);
-		kit_exits(p, ends[i].status);
+		prompt_ends(&t, p, fd, &ends[i]);
 		kit_err_is(p, ends[i].status == -SIGQUIT ? "" :
 		    kit_str("httptun: %s: 401 Unauthorized (offered: Basic; "
 		    "interrupted)\n", px.hp));
-		kit_eof(p->out);
-		pty_restored(&t);
-		(void)kit_until_end(fd);
 	}
 	kit_untouched(px.lfd);
 }
