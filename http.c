@@ -756,10 +756,9 @@ chunked_done(const struct chunked *c)
 /* ---- codecs ----------------------------------------------------------------- */
 
 static ssize_t
-message_decode(void *state, unsigned char *p, size_t n, size_t *used,
+message_decode(struct message *m, unsigned char *p, size_t n, size_t *used,
     int *over)
 {
-	struct message *m = state;
 	ssize_t r;
 
 	switch (m->in) {
@@ -783,9 +782,8 @@ message_decode(void *state, unsigned char *p, size_t n, size_t *used,
 }
 
 static unsigned char *
-message_encode(void *state, unsigned char *p, size_t *n)
+message_encode(const struct message *m, unsigned char *p, size_t *n)
 {
-	const struct message *m = state;
 	char size[20];
 	int len;
 
@@ -799,10 +797,9 @@ message_encode(void *state, unsigned char *p, size_t *n)
 }
 
 static size_t
-message_last(void *state, unsigned char *dst)
+message_last(const struct message *m, unsigned char *dst)
 {
 	static const unsigned char last[] = { '0', '\r', '\n', '\r', '\n' };
-	const struct message *m = state;
 
 	if (!m->chunks_out)
 		return 0;
@@ -811,9 +808,9 @@ message_last(void *state, unsigned char *dst)
 }
 
 static int
-message_open_ended(void *state)
+message_open_ended(const struct message *m)
 {
-	return ((const struct message *)state)->in == BODY_CLOSE;
+	return m->in == BODY_CLOSE;
 }
 
 const struct codec message_codec = {
@@ -998,10 +995,11 @@ piece_form(struct piece *m, unsigned char *p, size_t n)
 }
 
 static ssize_t
-piece_decode(void *state, unsigned char *p, size_t n, size_t *used, int *over)
+piece_decode(struct message *message, unsigned char *p, size_t n, size_t *used,
+    int *over)
 {
-	struct piece *m = state;
-	ssize_t r = message_decode(&m->message, p, n, used, over);
+	struct piece *m = (struct piece *)message;	/* which stands first */
+	ssize_t r = message_decode(message, p, n, used, over);
 	size_t len, old = 0;
 
 	if (r > 0 && m->form)
@@ -1021,24 +1019,8 @@ piece_decode(void *state, unsigned char *p, size_t n, size_t *used, int *over)
 	return (ssize_t)(len - old);
 }
 
-static unsigned char *
-piece_encode(void *state, unsigned char *p, size_t *n)
-{
-	(void)state;
-	(void)n;
-	return p;
-}
-
-static size_t
-piece_last(void *state, unsigned char *dst)
-{
-	(void)state;
-	(void)dst;
-	return 0;
-}
-
 const struct codec piece_codec = {
-	piece_decode, piece_encode, piece_last, message_open_ended
+	piece_decode, message_encode, message_last, message_open_ended
 };
 
 /* Appends text in which a folded line becomes blanks. */
@@ -2180,7 +2162,7 @@ ws_decode(struct ws *w, unsigned char *p, size_t n)
 		k = n - in < w->left ? n - in : (size_t)w->left;
 		if (w->masked)
 			ws_mask(p + in, k, w->mask, w->phase);
-		w->phase += (unsigned)k & 3;
+		w->phase = (unsigned char)((w->phase + k) & 3);
 		if ((data = ws_words(w, p + in, k)) == -1)
 			return -1;
 		if (data > 0 && in > out)

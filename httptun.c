@@ -2293,7 +2293,7 @@ far_leave(struct tunnel *t)
 		return;
 	}
 	sleeve_take(s, t);
-	s->far.codec = NULL;		/* no messages any more, */
+	s->far.message = NULL;		/* no messages any more, */
 	s->far.meter = NULL;		/* and nobody's bytes */
 	s->far.stays = s->far.finish = s->far.finished = 0;
 	buf_free(&s->far.in);
@@ -5063,6 +5063,7 @@ http_request(struct tunnel *t, const struct head *h)
 		return -1;
 	t->exchange = x;
 	x->minor = h->minor;
+	x->near.codec = x->far.codec = &message_codec;
 	x->near.in = head_framing(h, &x->near.left);
 	x->far.chunks_out = x->near.in == BODY_CHUNKED;
 	(void)target_split(h->target, &host, &path);
@@ -5082,9 +5083,8 @@ http_begin(struct tunnel *t)
 {
 	struct exchange *x = t->exchange;
 
-	t->near.codec = t->far.codec = &message_codec;
-	t->near.coding = &x->near;
-	t->far.coding = &x->far;
+	t->near.message = &x->near;
+	t->far.message = &x->far;
 	t->far.stays = 1;
 	say_head(t->what, '>', x->head.p, x->head.len);
 	end_send(&t->far, x->head.p, x->head.len);
@@ -5139,7 +5139,7 @@ http_malformed(struct tunnel *t)
 	totals->open--;
 	end_part(&t->near);
 	end_reset(&t->far);
-	t->near.codec = NULL;
+	t->near.message = NULL;
 	t->near.error = 0;
 	t->keep = 0;
 	request_answer(t, 400, NULL, "malformed chunks", NULL);
@@ -5154,7 +5154,7 @@ http_fail(struct tunnel *t, const char *error, const char *why)
 	totals->open--;
 	end_part(&t->near);
 	end_close(&t->far);
-	t->near.codec = NULL;
+	t->near.message = NULL;
 	t->keep = 0;
 	snprintf(proxy_status, sizeof(proxy_status), "error=%s", error);
 	request_answer(t, 502, proxy_status, why, NULL);
@@ -5356,7 +5356,7 @@ errand_part(struct errand *e)
 {
 	if (e->t->near.peer != NULL)
 		end_part(&e->t->near);
-	e->t->near.codec = NULL;
+	e->t->near.message = NULL;
 	e->t->near.meter = NULL;
 }
 
@@ -5592,8 +5592,7 @@ errand_flow(struct errand *e)
 	}
 	if (s->dialect != NATIVE)
 		e->piece.pos = s->have;
-	t->near.codec = &piece_codec;
-	t->near.coding = &e->piece;
+	t->near.message = &e->piece.message;
 	t->near.meter = &totals->up;
 	end_join(&t->near, &s->t->far);
 }
@@ -6008,6 +6007,7 @@ poll_put(struct tunnel *t, struct session *s, uint64_t offset, uint64_t length,
 		tunnel_close(t, "no memory", 1);
 		return;
 	}
+	e->piece.message.codec = &piece_codec;
 	e->piece.message.in = BODY_LENGTH;
 	e->piece.message.left = length;
 	e->piece.have = &s->have;
@@ -7069,7 +7069,7 @@ lane_over(struct lane *l)
 	timer_stop(&l->timer);
 	if (l->c->far.peer != NULL)
 		end_part(&l->c->far);
-	l->c->far.codec = NULL;
+	l->c->far.message = NULL;
 	l->c->far.meter = NULL;
 	l->busy = l->sent = 0;
 	l->kept = 1;
@@ -7111,27 +7111,26 @@ lane_read(struct lane *l)
 {
 	struct poller *p = l->p;
 	struct end *far = &l->c->far;
+	struct message *m = &l->piece.message;
 	struct buf in = far->in;
 	size_t used = in.len, n;
 	int over = 0;
 	ssize_t r;
 
 	if (l->stream && p->t->far.peer != NULL) {
-		far->codec = &piece_codec;
-		far->coding = &l->piece;
+		far->message = m;
 		if (!p->t->asker->inner)
 			far->meter = &tunnel_totals(p->t)->down;
 		end_join(far, p->t->far.peer);
 		return;
 	}
-	if (l->piece.message.in == BODY_NONE) {
+	if (m->in == BODY_NONE) {
 		lane_over(l);
 		return;
 	}
 	if (in.len > 0) {
 		memset(&far->in, 0, sizeof(far->in));
-		r = (l->stream ? &piece_codec : &message_codec)->decode(
-		    &l->piece, in.p + in.off, in.len, &used, &over);
+		r = m->codec->decode(m, in.p + in.off, in.len, &used, &over);
 		if (r == -1) {
 			buf_free(&in);
 			lane_fail(l, "a malformed body");
@@ -7148,7 +7147,7 @@ lane_read(struct lane *l)
 		if (l->c == NULL || &l->c->far != far || p->gone)
 			return;		/* the tunnel ended by that */
 	}
-	if (over || (far->eof && l->piece.message.in == BODY_CLOSE)) {
+	if (over || (far->eof && m->in == BODY_CLOSE)) {
 		l->persists &= !far->eof;
 		lane_over(l);
 	} else if (far->eof)
@@ -7230,6 +7229,7 @@ lane_answer(struct lane *l, const struct head *h, size_t len)
 	l->stream = l->purport == TO_GET && h->status == 200 &&
 	    p->t != NULL && (p->dialect != NATIVE ||
 	    (l->native && l->to == l->offset));
+	l->piece.message.codec = l->stream ? &piece_codec : &message_codec;
 	if (l->stream)
 		timer_set(&l->timer, POLL_ANSWER_MS, lane_late, l);
 	lane_read(l);

@@ -273,24 +273,28 @@ int	chunked_done(const struct chunked *);
 
 #define MARGIN		48	/* bytes that encoders may add on each side */
 
+struct message;
+
 /* Turns an end's bytes into the tunnel's and back, in place. */
 struct codec {
 	/*
 	 * The payload of n bytes at p, moved there; *used is n already, less
 	 * when they go on behind the message, which is *over.  -1: bad
 	 */
-	ssize_t		(*decode)(void *, unsigned char *p, size_t n,
+	ssize_t		(*decode)(struct message *, unsigned char *p, size_t n,
 			    size_t *used, int *over);
 	/* Wraps *n bytes at p, with MARGIN around; returns the new begin. */
-	unsigned char	*(*encode)(void *, unsigned char *p, size_t *n);
+	unsigned char	*(*encode)(const struct message *, unsigned char *p,
+			    size_t *n);
 	/* What ends a message, to at least MARGIN bytes. */
-	size_t		(*last)(void *, unsigned char *);
+	size_t		(*last)(const struct message *, unsigned char *);
 	/* Whether the end of the connection is that of the message. */
-	int		(*open_ended)(void *);
+	int		(*open_ended)(const struct message *);
 };
 
 /* A message with one body in and one out (RFC 9112, 6). */
 struct message {
+	const struct codec *codec;
 	enum framing	 in;
 	uint64_t	 left;
 	struct chunked	 chunked;
@@ -471,9 +475,10 @@ struct ws {
 	unsigned char	 nend;
 	unsigned char	 utf8, utf8_min;	/* see utf8_byte() */
 	unsigned	 code;		/* of their Close, or of our reason */
-	unsigned	 phase;		/* of the mask */
+	unsigned char	 mask[4];
 	uint64_t	 left;		/* of the frame's payload */
-	unsigned char	 head[WS_HEAD_MAX], mask[4];
+	unsigned char	 head[WS_HEAD_MAX];
+	unsigned char	 phase;		/* of the mask */
 	struct buf	 pong;		/* what it says; the owner's to free */
 };
 
@@ -613,7 +618,7 @@ struct carrier {
 /* What an end tells its owner, always the last thing that it does. */
 struct steps {
 	void	(*input)(void *owner, struct end *);	/* in grew, or eof */
-	void	(*over)(void *owner, struct end *);	/* its codec's message */
+	void	(*over)(void *owner, struct end *);	/* its message */
 	void	(*sent)(void *owner, struct end *);	/* out is empty */
 	void	(*done)(void *owner, struct end *);	/* both flows ended */
 	void	(*broken)(void *owner, struct end *);	/* see error */
@@ -627,8 +632,7 @@ struct end {
 	struct end	*peer;		/* gets what comes */
 	struct websocket *ws;		/* NULL: the carrier has no frames */
 	struct command	*command;	/* NULL: it is none's */
-	const struct codec *codec;	/* NULL: no message */
-	void		*coding;	/* its state, the owner's */
+	struct message	*message;	/* the owner's, or NULL: none */
 	unsigned long long *meter;	/* counts what comes, the owner's */
 	int		 rfd, wfd;	/* -1: none */
 	struct buf	 in;		/* received, for the owner */

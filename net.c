@@ -1339,14 +1339,14 @@ duct_fill(struct end *e)
 struct websocket {
 	struct ws	 ws;
 	const struct carrier *under;	/* how its frames travel */
-	enum ws_ending	 ending;
 	struct timer	 pulse;
 	int64_t		 heard;		/* when the last byte came */
 	int64_t		 pinged;	/* when the open Ping left, or 0 */
 	int64_t		 left;		/* when our Close did, or moved on */
 	int		 quiet, grace;	/* ms until a Ping, and for an answer */
 	int		 unsent;	/* what the kernel had then */
-	unsigned	 closing:1,	/* our Close has left */
+	unsigned	 ending:2,	/* enum ws_ending */
+			 closing:1,	/* our Close has left */
 			 gone:1,	/* nothing more comes */
 			 cut:1,		/* a frame of ours is not whole */
 			 deaf:1;	/* what comes means nothing any more */
@@ -1590,9 +1590,9 @@ end_eof(struct end *e)
 		timer_set(&halves, HALVES_MS, halves_look, NULL);
 	if (e->peer == NULL)
 		e->steps->input(e->owner, e);
-	else if (e->codec == NULL)
+	else if (e->message == NULL)
 		end_finish(e->peer);
-	else if (e->codec->open_ended(e->coding))
+	else if (e->message->codec->open_ended(e->message))
 		e->steps->over(e->owner, e);
 	else
 		end_break(e, ECONNABORTED);	/* within a message */
@@ -1629,13 +1629,14 @@ static void
 end_relay(struct end *e, size_t n)
 {
 	struct end *to = e->peer;
+	struct message *m = e->message;
 	unsigned char *p = chunk;
 	ssize_t r = (ssize_t)n;
 	size_t used = n;
 	int over = 0;
 
-	if (e->codec != NULL &&
-	    (r = e->codec->decode(e->coding, p, n, &used, &over)) == -1) {
+	if (m != NULL &&
+	    (r = m->codec->decode(m, p, n, &used, &over)) == -1) {
 		end_break(e, EBADMSG);
 		return;
 	}
@@ -1646,8 +1647,8 @@ end_relay(struct end *e, size_t n)
 	}
 	n = (size_t)r;
 	end_count(e, n);
-	if (to->codec != NULL && n > 0)
-		p = to->codec->encode(to->coding, p, &n);
+	if (to->message != NULL && n > 0)
+		p = to->message->codec->encode(to->message, p, &n);
 	if (to->finish)			/* it wants no more */
 		n = 0;
 	if ((n == 0 || end_push(to, p, n) == 0) && over && e->peer == to)
@@ -1673,7 +1674,7 @@ end_take(struct end *e, size_t n)
 static int
 end_plain(const struct end *e)
 {
-	return e->codec == NULL && !e->exact &&
+	return e->message == NULL && !e->exact &&
 	    (e->carrier == &tcp || e->carrier == &stdio);
 }
 
@@ -1881,8 +1882,8 @@ end_finish(struct end *e)
 
 	if (e->finish)
 		return;
-	if (e->codec != NULL &&
-	    (n = e->codec->last(e->coding, last + MARGIN)) > 0)
+	if (e->message != NULL &&
+	    (n = e->message->codec->last(e->message, last + MARGIN)) > 0)
 		(void)end_push(e, last + MARGIN, n);
 	e->finish = 1;
 	if (e->error == 0)
@@ -2461,7 +2462,7 @@ end_websocket(struct end *e, int client, enum ws_ending ending)
 		return -1;
 	w->ws.client = client != 0;
 	w->ws.ends = ending == WS_ENDS;
-	w->ending = ending;
+	w->ending = (unsigned)ending & 3;
 	e->ws = w;
 	w->under = e->carrier;
 	e->carrier = &websocket;

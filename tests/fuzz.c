@@ -675,7 +675,7 @@ struct got {
 
 /* Brings a piece of first bytes, then pieces of step bytes (0: the rest). */
 static void
-decode(const struct codec *c, void *state, struct got *g, const char *p,
+decode(const struct codec *c, struct message *m, struct got *g, const char *p,
     size_t n, size_t first, size_t step)
 {
 	unsigned char *own;
@@ -689,7 +689,7 @@ decode(const struct codec *c, void *state, struct got *g, const char *p,
 		first = 0;
 		used = k;
 		own = copy(p, k);
-		r = c->decode(state, own, k, &used, &g->over);
+		r = c->decode(m, own, k, &used, &g->over);
 		if (r == -1)
 			g->bad = 1;
 		else if (r < 0 || (size_t)r > used || used > k ||
@@ -911,7 +911,7 @@ piece(const char *p, size_t n)
 	m.have = &have;
 	message_begin(&m.message, &p, &n);
 	now = m;
-	decode(&piece_codec, &now, &whole, p, n, 0, 0);
+	decode(&piece_codec, &now.message, &whole, p, n, 0, 0);
 	if (!whole.bad && have < had)
 		fail("less is there");
 	k = cuts(at, p, n);
@@ -920,7 +920,7 @@ piece(const char *p, size_t n)
 
 		now = m;
 		have = had;
-		decode(&piece_codec, &now, &g, p, n, i < k ? at[i] : 0,
+		decode(&piece_codec, &now.message, &g, p, n, i < k ? at[i] : 0,
 		    i < k ? 0 : 1);
 		got_same(&whole, &g, i < k ? at[i] : 1);
 		if (!whole.bad && have != was)
@@ -1351,7 +1351,7 @@ form(const char *p, size_t n)
 	m.message.left = b.len;
 	m.form = 1;
 	m.have = &have;
-	decode(&piece_codec, &m, &g, coded, b.len, 0, 7);
+	decode(&piece_codec, &m.message, &g, coded, b.len, 0, 7);
 	if (g.bad || !g.over || g.n != n || have != n ||
 	    memcmp(g.p, p, n) != 0)
 		fail("%zu bytes are not the same", n);

@@ -4639,8 +4639,8 @@ coded(enum framing in, uint64_t left, int chunks_out)
 {
 	ws_open(0, WS_ENDS);
 	memset(&asked, 0, sizeof(asked));
-	near.e.codec = &message_codec;
-	near.e.coding = &asked;
+	asked.codec = &message_codec;
+	near.e.message = &asked;
 	asked.in = in;
 	asked.left = left;
 	asked.chunks_out = chunks_out;
