@@ -4795,42 +4795,38 @@ request_judge(struct tunnel *t, const struct head *h, char *host,
 		v->status = 0;
 }
 
-/* Answers an opening handshake, up to where the head ends. */
-static int
-ws_reply(struct buf *b, const struct head *h, const char *protocol)
+/* The answer to an opening handshake.  Returns its length. */
+static size_t
+ws_reply(char *dst, size_t size, const struct head *h, const char *protocol)
 {
 	const struct field *f = head_field(h, "Sec-WebSocket-Key", NULL);
 	char accept[WS_ACCEPT + 1];
-	int bad;
 
 	ws_accept(accept, f->value.p, f->value.n);
-	bad = buf_fmt(b, "HTTP/1.1 101 %s\r\n"
+	return (size_t)snprintf(dst, size, "HTTP/1.1 101 %s\r\n"
 	    "Upgrade: websocket\r\n"
 	    "Connection: Upgrade\r\n"
-	    "Sec-WebSocket-Accept: %s\r\n", status_reason(101), accept);
-	if (protocol != NULL)
-		bad |= buf_fmt(b, "Sec-WebSocket-Protocol: %s\r\n", protocol);
-	return bad | buf_fmt(b, "\r\n");
+	    "Sec-WebSocket-Accept: %s\r\n%s%s%s\r\n", status_reason(101),
+	    accept, protocol == NULL ? "" : "Sec-WebSocket-Protocol: ",
+	    protocol == NULL ? "" : protocol, protocol == NULL ? "" : "\r\n");
 }
 
 /* The client's connection becomes a WebSocket, on which a CONNECT may come. */
 static void
 ws_serve(struct tunnel *t, const struct head *h, size_t len)
 {
-	struct buf b = { NULL, 0, 0, 0 };
 	const char *protocol = ws_agreed(h);
-	char client[ADDR_PORT_TEXT];
-	int bad = ws_reply(&b, h, protocol);
+	char client[ADDR_PORT_TEXT], reply[256];
+	size_t n = ws_reply(reply, sizeof(reply), h, protocol);
 
-	say_head(addr_text_port(client, &t->client), '<', b.p, b.len);
-	if (!bad)
-		end_send(&t->near, b.p, b.len);
-	buf_free(&b);
+	say_head(addr_text_port(client, &t->client), '<',
+	    (unsigned char *)reply, n);
+	end_send(&t->near, reply, n);
 	buf_take(&t->near.in, len);
 	t->vouched = 1;
 	request_forget(t);
-	if (bad || (t->state == HEAD && end_websocket(&t->near, 0,
-	    protocol != NULL ? WS_ENDS : WS_CLOSES) == -1))
+	if (t->state == HEAD && end_websocket(&t->near, 0,
+	    protocol != NULL ? WS_ENDS : WS_CLOSES) == -1)
 		tunnel_close(t, "no memory", 1);
 	else if (t->state == HEAD && protocol != NULL && *protocol == 'e')
 		link_give(t);
