@@ -1363,12 +1363,17 @@ struct tunnel {
 
 enum { SLOT_FREE, SLOT_CLAIMED, SLOT_GRANTED, SLOT_TAKEN, SLOT_FULL };
 
-/* Who has which session: a part for each worker, of which it is the owner. */
-struct slot {
-	char		 state;
-	char		 id[POLL_ID + 1];
-};
-static struct slot (*slots)[SESSIONS_EACH];
+/*
+ * Who has which session: a part for each worker, of which it is the owner.
+ * From its top on all are free, and their memory is not looked at.
+ */
+static struct registry {
+	unsigned	 top[WORKERS_MAX];
+	struct slot {
+		char	 state;
+		char	 id[POLL_ID + 1];
+	} slots[WORKERS_MAX][SESSIONS_EACH];
+} *registry;
 
 static struct tunnel *tunnels;
 static int ntunnels;
@@ -5306,34 +5311,73 @@ session_find(struct span id)
 	return NULL;
 }
 
-/* The worker that has the id, or -1. */
+/* The worker that has the id, or -1; then *sessions is how many there are. */
 static int
-slot_find(const char *id, size_t n)
+slot_find(const char *id, size_t n, int *sessions)
 {
-	int w, i;
+	const struct slot *slot;
+	unsigned i;
+	int w;
 
+	*sessions = 0;
 	for (w = 0; w < WORKERS_MAX; w++)
-		for (i = 0; i < SESSIONS_EACH; i++)
-			if (slots[w][i].state == SLOT_GRANTED &&
-			    strlen(slots[w][i].id) == n &&
-			    memcmp(slots[w][i].id, id, n) == 0)
+		for (i = 0; i < registry->top[w]; i++) {
+			slot = &registry->slots[w][i];
+			if (slot->state != SLOT_GRANTED)
+				continue;
+			++*sessions;
+			if (strlen(slot->id) == n &&
+			    memcmp(slot->id, id, n) == 0)
 				return w;
+		}
 	return -1;
+}
+
+/* The first of ours that is free, or SESSIONS_EACH. */
+static unsigned
+slot_spare(void)
+{
+	const struct slot *mine = registry->slots[crew_number()];
+	unsigned i, top = registry->top[crew_number()];
+
+	for (i = 0; i < top && mine[i].state != SLOT_FREE; i++)
+		;
+	return i;
+}
+
+static void
+slot_take(unsigned number, const char *id)
+{
+	struct slot *slot = &registry->slots[crew_number()][number];
+	unsigned *top = &registry->top[crew_number()];
+
+	snprintf(slot->id, sizeof(slot->id), "%s", id);
+	slot->state = SLOT_CLAIMED;
+	if (*top <= number)
+		*top = number + 1;
+}
+
+static void
+slot_give(unsigned number)
+{
+	struct slot *mine = registry->slots[crew_number()];
+	unsigned *top = &registry->top[crew_number()];
+
+	mine[number].state = SLOT_FREE;
+	while (*top > 0 && mine[*top - 1].state == SLOT_FREE)
+		--*top;
 }
 
 /* In worker 0: another one wants its slot's id to be its own. */
 static void
 slot_claim(int worker, unsigned number)
 {
-	struct slot *mine = &slots[worker][number];
-	int w, i, n = 0;
+	struct slot *mine = &registry->slots[worker][number];
+	int n;
 
-	for (w = 0; w < WORKERS_MAX; w++)
-		for (i = 0; i < SESSIONS_EACH; i++)
-			n += slots[w][i].state == SLOT_GRANTED;
 	if (mine->state == SLOT_CLAIMED)
-		mine->state = slot_find(mine->id, strlen(mine->id)) != -1 ?
-	    SLOT_TAKEN : n >= SESSIONS_MAX ? SLOT_FULL : SLOT_GRANTED;
+		mine->state = slot_find(mine->id, strlen(mine->id), &n) != -1 ?
+		    SLOT_TAKEN : n >= SESSIONS_MAX ? SLOT_FULL : SLOT_GRANTED;
 	(void)crew_tell(CREW_CLAIMED, worker, number, -1);
 }
 
@@ -5761,7 +5805,7 @@ session_free(struct session *s)
 {
 	timer_stop(&s->wake);
 	timer_stop(&s->expiry);
-	slots[crew_number()][s->slot].state = SLOT_FREE;
+	slot_give(s->slot);
 	s->t->session = NULL;
 	load -= SESSION_LOAD;
 	worker_load();
@@ -5826,7 +5870,7 @@ static const struct asker by_session = {
 static void
 session_claimed(unsigned number)
 {
-	struct slot *slot = &slots[crew_number()][number];
+	struct slot *slot = &registry->slots[crew_number()][number];
 	struct tunnel *st, *t;
 	struct session *s = NULL;
 	struct errand *e;
@@ -5860,13 +5904,10 @@ session_claimed(unsigned number)
 static struct session *
 session_new(struct tunnel *t, struct span id, enum dialect dialect)
 {
-	struct slot *mine = slots[crew_number()];
+	unsigned i = slot_spare();
 	struct session *s;
 	struct tunnel *st;
-	unsigned i;
 
-	for (i = 0; i < SESSIONS_EACH && mine[i].state != SLOT_FREE; i++)
-		;
 	if (i == SESSIONS_EACH || !tunnels_room() ||
 	    (s = calloc(1, sizeof(*s))) == NULL)
 		return NULL;
@@ -5879,8 +5920,7 @@ session_new(struct tunnel *t, struct span id, enum dialect dialect)
 	s->dialect = dialect;
 	s->end = UNKNOWN;
 	s->slot = i;
-	memcpy(mine[i].id, s->id, sizeof(s->id));
-	mine[i].state = SLOT_CLAIMED;
+	slot_take(i, s->id);
 	st->session = s;
 	load += SESSION_LOAD;
 	worker_load();
@@ -6123,7 +6163,7 @@ poll_like(const struct head *h)
 {
 	struct span id;
 
-	return slots != NULL && (head_method(h, "POST") ||
+	return registry != NULL && (head_method(h, "POST") ||
 	    head_method(h, "PUT") || head_method(h, "GET") ||
 	    head_method(h, "DELETE")) && poll_id(poll_path(h), &id);
 }
@@ -6297,10 +6337,11 @@ static int
 poll_worker(const struct head *h)
 {
 	struct span id;
+	int n;
 
 	(void)poll_id(poll_path(h), &id);
 	return session_find(id) != NULL ? crew_number() :
-	    slot_find(id.p, id.n);
+	    slot_find(id.p, id.n, &n);
 }
 
 /* Serves what was judged to be for a session, in the worker that has it. */
@@ -7887,7 +7928,7 @@ worker_ended(int number, int pid, int how)
 	char who[32];
 
 	all_totals[number].open = 0;
-	memset(slots[number], 0, sizeof(slots[number]));
+	registry->top[number] = 0;
 	if (farewelled || (WIFEXITED(how) && WEXITSTATUS(how) == 0))
 		return;
 	snprintf(who, sizeof(who), "worker %d", pid);
@@ -8042,8 +8083,8 @@ proxy_start(void)
 		die(1, "look-up helper", "%s", strerror(errno));
 	hop_credentials(opt.hops);
 	all_totals = shared_alloc(WORKERS_MAX * sizeof(*all_totals));
-	slots = shared_alloc(WORKERS_MAX * sizeof(*slots));
-	if (all_totals == NULL || slots == NULL)
+	registry = shared_alloc(sizeof(*registry));
+	if (all_totals == NULL || registry == NULL)
 		die(1, "memory", "%s", strerror(errno));
 	if (opt.port != NO_PORT)
 		listen_bind(&listeners, opt.addr, opt.port);

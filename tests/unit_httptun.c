@@ -2364,7 +2364,7 @@ session_answers(struct tunnel *t, int peer, const char *user,
 static void
 test_session_renew(void **state)
 {
-	static struct slot all[WORKERS_MAX][SESSIONS_EACH];
+	static struct registry all;
 	const int64_t whole = SESSION_SECS * 1000 - 1000;
 	struct span id = { ID, strlen(ID) };
 	struct tunnel *t, *other;
@@ -2373,7 +2373,7 @@ test_session_renew(void **state)
 	int p[2];
 
 	(void)state;
-	slots = all;
+	registry = &all;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, p), 0);
 	memset(&peer, 0, sizeof(peer));
 	t = tunnel_accept(&by_request, &request_steps, p[0], &peer);
@@ -2405,7 +2405,7 @@ test_session_renew(void **state)
 	tunnel_close(other, "done", 0);
 	tunnel_close(t, "done", 0);
 	close(p[1]);
-	slots = NULL;
+	registry = NULL;
 }
 
 /* ---- the log ----------------------------------------------------------- */
