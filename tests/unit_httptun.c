@@ -2408,6 +2408,50 @@ test_session_renew(void **state)
 	registry = NULL;
 }
 
+/* A worker's slots are looked at up to its last one that is taken. */
+static void
+test_registry(void **state)
+{
+	static struct registry all;
+	char id[8];
+	unsigned i, mine = (unsigned)crew_number();
+	int n;
+
+	(void)state;
+	registry = &all;
+	for (i = 0; i < SESSIONS_EACH; i++) {
+		assert_int_equal(slot_spare(), i);
+		snprintf(id, sizeof(id), "%u", i);
+		slot_take(i, id);
+		assert_int_equal(all.top[mine], i + 1);
+		assert_int_equal(slot_find(id, strlen(id), &n), -1);
+		all.slots[mine][i].state = SLOT_GRANTED;
+		assert_int_equal(slot_find(id, strlen(id), &n), mine);
+		assert_int_equal(n, i + 1);
+	}
+	assert_int_equal(slot_spare(), SESSIONS_EACH);
+	slot_give(7);
+	assert_int_equal(all.top[mine], SESSIONS_EACH);
+	assert_int_equal(slot_spare(), 7);
+	assert_int_equal(slot_find("7", 1, &n), -1);
+	assert_int_equal(n, SESSIONS_EACH - 1);
+	/* another worker's */
+	memcpy(&all.slots[mine + 1][0], &all.slots[mine][8],
+	    sizeof(struct slot));
+	slot_give(8);
+	assert_int_equal(slot_find("8", 1, &n), -1);
+	all.top[mine + 1] = 1;
+	assert_int_equal(slot_find("8", 1, &n), mine + 1);
+	assert_int_equal(n, SESSIONS_EACH - 1);
+	for (i = 9; i < SESSIONS_EACH; i++)
+		slot_give(i);
+	assert_int_equal(all.top[mine], 7);
+	for (i = 0; i < 7; i++)
+		slot_give(i);
+	assert_int_equal(all.top[mine], 0);
+	registry = NULL;
+}
+
 /* ---- the log ----------------------------------------------------------- */
 
 static void
@@ -2531,6 +2575,7 @@ main(void)
 		TEST(test_lane_pace),
 		TEST(test_lane_hopeless),
 		TEST(test_session_renew),
+		TEST(test_registry),
 		TEST(test_log_word),
 		TEST(test_log_tunnel),
 	};
