@@ -4100,7 +4100,7 @@ forwards_start(void)
 
 static void	auth_offer(char *, size_t, const struct tunnel *, int code);
 static void	request_pass(struct tunnel *, int what, int worker);
-static void	request_read(struct tunnel *);
+static void	request_resume(struct tunnel *);
 static void	request_answer(struct tunnel *, int, const char *, const char *,
 		    const char *);
 static int	http_request(struct tunnel *, const struct head *);
@@ -4322,8 +4322,8 @@ request_refused(struct tunnel *t)
 	t->opening = NULL;
 	request_answer(t, f->status, proxy_status, text, f->why);
 	free(o);
-	if (t->state == HEAD)
-		request_read(t);
+	/* The next one not before who refused this one is done with it. */
+	request_resume(t);
 }
 
 static const struct asker by_request = {
@@ -4964,6 +4964,8 @@ request_again(void *arg)
 {
 	struct tunnel *t = arg;
 
+	if (t->state != HEAD)
+		return;
 	request_wait(t);
 	request_read(t);
 }

@@ -1842,12 +1842,17 @@ origins_that_cannot_be_had(void **state)
 		{ "POST", "127.0.0.1", nobody, 502, "connection_refused" },
 		{ "POST", "127.0.0.1", 0, 504, "connection_timeout" }
 	};
-	int c[KIT_COUNT(cases)];
+	int c[KIT_COUNT(cases)], both;
+	const char *request;
 	size_t i;
 
 	(void)state;
 	SERVE("-w", "1", LOCAL);
 	kit_blackhole(&hole);
+	/* of two at once the second one is asked behind the first one's end */
+	request = kit_str("GET http://127.0.0.1:%u/ HTTP/1.1\r\nHost: h\r\n"
+	    "\r\n", hole);
+	both = ask(kit_str("%s%s", request, request));
 	/* a body that reads like a request is none */
 	for (i = 0; i < KIT_COUNT(cases); i++)
 		c[i] = ask(kit_str("%s http://%s:%u/ HTTP/1.1\r\nHost: h\r\n"
@@ -1861,6 +1866,9 @@ origins_that_cannot_be_had(void **state)
 		    *cases[i].method == 'P' ? KIT_CLOSES : KIT_EITHER);
 		(void)close(c[i]);
 	}
+	for (i = 0; i < 2; i++)
+		kit_refusal(both, 504, "connection_timeout", KIT_EITHER);
+	(void)close(both);
 	kit_untouched(ol);
 	kit_proxy_settles(&px);
 }
