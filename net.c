@@ -884,7 +884,7 @@ shared_alloc(size_t n)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-static int pipe_ignored;		/* SIGPIPE was so already */
+static int pipe_ignored = -1;		/* SIGPIPE was so before us; unknown */
 
 void
 fd_sane(void)
@@ -899,7 +899,7 @@ fd_sane(void)
 	close(fd);
 	memset(&sa, 0, sizeof(sa));
 	sa.sa_handler = SIG_IGN;
-	if (sigaction(SIGPIPE, &sa, &old) == 0)
+	if (sigaction(SIGPIPE, &sa, &old) == 0 && pipe_ignored == -1)
 		pipe_ignored = old.sa_handler == SIG_IGN;
 }
 
@@ -2912,19 +2912,23 @@ strangers_reap(void)
 	} while (pid > 0);
 }
 
-/* Nobody wants it any more: when all of its group have gone, so will it. */
+/*
+ * Nobody wants it any more: when all of its group have gone, so will it, once:
+ * the end of one command may be that of the next one in the list, too.
+ */
 static void
 command_bury(struct command *c)
 {
 	struct command **link;
 	pid_t pid;
 
+	for (link = &commands; *link != c; link = &(*link)->next)
+		if (*link == NULL)
+			return;
 	while ((pid = waitpid(-c->pid, NULL, WNOHANG)) > 0)
 		;
 	if (pid == 0 || waitpid(c->pid, NULL, WNOHANG) == 0)
 		return;
-	for (link = &commands; *link != c; link = &(*link)->next)
-		;
 	*link = c->next;
 	loop_bury(&c->timer, free, c);
 	strangers_reap();
@@ -3219,7 +3223,7 @@ command_exec(struct command *c, const char *line, const int *fd,
 	for (i = 0; i < COMMAND_SIGNALS; i++)
 		signal_set(command_signals[i], was[i].sa_handler == SIG_IGN ?
 		    SIG_IGN : SIG_DFL);
-	signal_set(SIGPIPE, pipe_ignored ? SIG_IGN : SIG_DFL);
+	signal_set(SIGPIPE, pipe_ignored == 1 ? SIG_IGN : SIG_DFL);
 	for (i = 0; i < 3; i++)
 		if (fd[i] != -1)
 			(void)dup2(fd[i], i);

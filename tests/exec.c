@@ -532,9 +532,15 @@ static void
 test_inherits_sigpipe(void **state)
 {
 	static const char command[] = "kill -PIPE $$; echo lives; exec cat";
+	const char *file;
 	struct kit_proc *p;
 
 	(void)state;
+	file = kit_file("command", 0755, kit_str("#!/bin/sh\n%s\n", command));
+	p = kit_httptun(NULL, "-v", "-f", kit_file("lines", 0600, kit_str("0 "
+	    HOST " " PORT " -x exec:%s\n", file)), NONE);
+	kit_until_reset(kit_connect(AF_INET, kit_listening(p, 0)));
+	kit_err_wait(p, "the command ended with status 141\n");
 	p = run(command);
 	kit_eof(p->out);
 	complains(p, 1, "the command was ended by signal 13\n");
@@ -704,6 +710,27 @@ test_stderr(void **state)
 	kit_expect(p->out, "1\n2\n");
 	kit_eof(p->out);
 	kit_exits(p, 0);
+}
+
+/*
+ * The command of TLS fails, with that the tunnel, and with that the command
+ * below it, which has ended before in order.
+ */
+static void
+test_both_end(void **state)
+{
+	static const char *env[] = { NULL, NULL };
+	struct kit_opt opt = { .env = env };
+	const char *file = kit_file("pid", 0600, "");
+	struct kit_proc *p;
+
+	(void)state;
+	env[0] = kit_str("HTTPTUN_TLS=until grep -q '^State:.Z' "
+	    "/proc/$(cat %s)/status; do :; done 2>/dev/null; exit 3 # %%s",
+	    file);
+	p = kit_httptun(&opt, "-x", kit_str("exec:echo $$ >%s", file), "-x",
+	    "https://p2.example", HOST, PORT, NONE);
+	fails(p, 1, "p2.example:443: the command ended with status 3\n");
 }
 
 /* Who is left of its group is asked, then killed. */
@@ -1091,6 +1118,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_status),
 		KIT_TEST(test_status_before),
 		KIT_TEST(test_stderr),
+		KIT_TEST(test_both_end),
 		KIT_TEST(test_group),
 		KIT_TEST(test_group_local),
 		KIT_TEST(test_group_left),
