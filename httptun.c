@@ -5892,6 +5892,8 @@ session_claimed(unsigned number)
 	}
 	while ((e = s->errands) != NULL) {
 		t = e->t;
+		if (e->purport == TO_PUT)	/* its body is no request */
+			t->keep = 0;
 		errand_end(e);
 		poll_refuse(t, taken ? 409 : 503, 0, taken ?
 		    "the id is in use" : "no room for another session");

@@ -4682,6 +4682,7 @@ listen_open(struct listener **list, const char *addr, unsigned port,
 	/* A port that is free in one family may be taken in the other. */
 	for (tries = 0; tries < 16; tries++) {
 		if ((n = listen_addrs(a, addr, port)) == 0) {
+			memset(failed, 0, sizeof(*failed));
 			errno = EADDRNOTAVAIL;
 			return -1;
 		}
@@ -4822,6 +4823,11 @@ tty_password(const char *prompt, char *line, size_t size)
 
 	if ((fd = open("/dev/tty", O_RDWR | O_NOCTTY)) == -1)
 		return -1;
+	if (fd >= FD_SETSIZE) {
+		close(fd);
+		errno = EMFILE;
+		return -1;
+	}
 	time_update();
 	asked = now;
 	memset(&sa, 0, sizeof(sa));

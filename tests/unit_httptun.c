@@ -2452,6 +2452,41 @@ test_registry(void **state)
 	registry = NULL;
 }
 
+/* A PUT that waits for a session that there is no room for: the connection
+ * ends, as its body is not to be taken for the next request. */
+static void
+test_session_full(void **state)
+{
+	static struct registry all;
+	struct span id = { ID, strlen(ID) };
+	struct tunnel *t;
+	struct session *s;
+	union addr peer;
+	char head[1024];
+	ssize_t n;
+	int p[2];
+
+	(void)state;
+	registry = &all;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, p), 0);
+	memset(&peer, 0, sizeof(peer));
+	t = tunnel_accept(&by_request, &request_steps, p[0], &peer);
+	s = session_new(t, id, NATIVE);
+	assert_non_null(s);
+	assert_string_equal(session_answers(t, p[1], NULL, "PUT /" ID
+	    " HTTP/1.1\r\nTunnel-Offset: 0\r\nContent-Length: 18\r\n\r\n"
+	    "GET / HTTP/1.1\r\n\r\n"), "");
+	all.slots[crew_number()][s->slot].state = SLOT_FULL;
+	session_claimed(s->slot);
+	n = recv(p[1], head, sizeof(head) - 1, MSG_DONTWAIT);
+	head[n > 0 ? n : 0] = '\0';
+	assert_non_null(strstr(head, " 503 "));
+	assert_non_null(strstr(head, "\r\nConnection: close\r\n"));
+	tunnel_close(t, "done", 0);
+	close(p[1]);
+	registry = NULL;
+}
+
 /* ---- the log ----------------------------------------------------------- */
 
 static void
@@ -2576,6 +2611,7 @@ main(void)
 		TEST(test_lane_hopeless),
 		TEST(test_session_renew),
 		TEST(test_registry),
+		TEST(test_session_full),
 		TEST(test_log_word),
 		TEST(test_log_tunnel),
 	};

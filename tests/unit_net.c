@@ -879,11 +879,42 @@ test_fd_sane(void **state)
 	assert_int_not_equal(fcntl(0, F_GETFD), -1);
 }
 
+/* A terminal, but no descriptor left for it that select() could have. */
+static int
+child_full(void)
+{
+#ifndef HTTPTUN_PORTABLE		/* where POSIX's terminals are declared */
+	struct rlimit rl;
+	char line[16];
+	int fd;
+
+	(void)alarm(10);
+	if (getrlimit(RLIMIT_NOFILE, &rl) == -1 ||
+	    rl.rlim_max < FD_SETSIZE + 16)
+		return 0;
+	rl.rlim_cur = rl.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &rl);
+	(void)setsid();
+	if ((fd = posix_openpt(O_RDWR | O_NOCTTY)) == -1 ||
+	    grantpt(fd) == -1 || unlockpt(fd) == -1 ||
+	    open(ptsname(fd), O_RDWR) == -1)
+		return 10;
+	while ((fd = dup(0)) != -1 && fd < FD_SETSIZE)
+		;
+	errno = 0;
+	return tty_password("Password: ", line, sizeof(line)) == -1 ?
+	    errno != EMFILE : 11;
+#else
+	return 0;
+#endif
+}
+
 static void
 test_tty_none(void **state)
 {
 	(void)state;
 	assert_int_equal(in_child(child_no_terminal), 0);
+	assert_int_equal(in_child(child_full), 0);
 }
 
 /* ---- ends -------------------------------------------------------------- */
@@ -5602,6 +5633,11 @@ test_listen_open(void **state)
 	assert_null(other);
 	assert_int_equal(addr_port(&failed), port);
 	assert_int_equal(addr_loopback(&failed), 1);
+	/* without any address there is none that it was */
+	reach.literals = 1;
+	assert_int_equal(listen_open(&other, "no.address", port, &failed), -1);
+	reach.literals = 0;
+	assert_int_equal(failed.sa.sa_family, AF_UNSPEC);
 	assert_int_equal(listen_open(&list, NULL, port, &failed), -1);
 	for (l = list; l->next != NULL; l = l->next)
 		;
