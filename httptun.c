@@ -6118,7 +6118,7 @@ poll_delete(struct tunnel *t, struct session *s)
 		timer_set(&st->deadline, (int64_t)SESSION_SECS * 1000,
 		    session_swept, st);
 		end_resume(&st->near);
-		if (st->far.rfd == -1)
+		if (st->far.closed)
 			tunnel_close(st, "done", 0);
 		else
 			end_finish(&st->far);

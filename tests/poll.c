@@ -2887,6 +2887,40 @@ stalled_client(void **state)
 	stalls_and_goes_on();
 }
 
+/* What was accepted before a DELETE that comes behind both ends arrives, also
+ * over a session of the proxy's own. */
+static void
+delete_behind_both_ends(void **state)
+{
+	struct kit_stream s = { .dir = KIT_IN, .seed = 1, .bytes = 200 * KB };
+	static char buf[200 * KB];
+	struct tun u;
+	int i;
+
+	(void)state;
+	serve(LOCAL);
+	kit_fill(buf, sizeof(buf), s.seed, 0);
+	for (i = 0; i < 2; i++) {
+		u = tunnel();
+		kit_half_close(u.t);
+		get(c, u.path, 0);
+		answers_end(c, 0);
+		request(c, "PUT", u.path, at_end(0, sizeof(buf)), buf,
+		    sizeof(buf));
+		del(c, u.path);
+		(void)answers_at(c, 200, sizeof(buf));
+		(void)answers_at(c, 200, 0);
+		s.fd = u.t;
+		s.done = 0;
+		kit_pump(&s, 1);
+		kit_eof(u.t);
+		settles();
+		if (i == 0)
+			serve("-x", kit_str("poll://127.0.0.1:%u/", px.port),
+			    LOCAL);
+	}
+}
+
 /* A target that does not read has the client wait for its answer. */
 static void
 stalled_target(void **state)
@@ -3642,6 +3676,7 @@ main(int argc, char *argv[])
 		KIT_TEST(target_goes),
 		KIT_TEST(both_directions_at_once),
 		KIT_TEST(stalled_client),
+	KIT_TEST(delete_behind_both_ends),
 		KIT_TEST(stalled_target),
 		KIT_TEST(held_put_is_given_up),
 		KIT_TEST(absolute_and_mine),
