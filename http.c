@@ -1634,7 +1634,8 @@ auth_basic(struct buf *b, const char *user, const char *pass)
 	plain[at - 1] = ':';
 	memcpy(plain + at, pass, n - at);
 	base64_encode(coded, plain, n);
-	r = buf_put(b, "Basic ", 6) | buf_put(b, coded, strlen(coded));
+	r = buf_put(b, "Basic ", 6);
+	r |= buf_put(b, coded, strlen(coded));
 	secret_wipe(plain, sizeof(plain));
 	secret_wipe(coded, sizeof(coded));
 	return r;
@@ -1774,21 +1775,24 @@ auth_digest_response(char *hex, const struct digest *d, const char *user,
 	const struct span *v = d->value;
 	int bad;
 
-	bad = buf_fmt(&b, "%s:", user) | digest_put(&b, v[DIGEST_REALM]) |
-	    buf_put(&b, pass, strlen(pass));
+	bad = buf_fmt(&b, "%s:", user);
+	bad |= digest_put(&b, v[DIGEST_REALM]);
+	bad |= buf_put(&b, pass, strlen(pass));
 	if (bad)
 		goto fail;
 	digest_hash(a1, d->algorithm, &b);
-	bad = digest_put(&b, method) | buf_put(&b, v[DIGEST_URI].p,
-	    v[DIGEST_URI].n);
+	bad = digest_put(&b, method);
+	bad |= buf_put(&b, v[DIGEST_URI].p, v[DIGEST_URI].n);
 	if (bad)
 		goto fail;
 	digest_hash(a2, d->algorithm, &b);
-	bad = buf_fmt(&b, "%s:", a1) | digest_put(&b, v[DIGEST_NONCE]);
-	if (v[DIGEST_QOP].n > 0)
-		bad |= digest_put(&b, v[DIGEST_NC]) |
-		    digest_put(&b, v[DIGEST_CNONCE]) |
-		    digest_put(&b, v[DIGEST_QOP]);
+	bad = buf_fmt(&b, "%s:", a1);
+	bad |= digest_put(&b, v[DIGEST_NONCE]);
+	if (v[DIGEST_QOP].n > 0) {
+		bad |= digest_put(&b, v[DIGEST_NC]);
+		bad |= digest_put(&b, v[DIGEST_CNONCE]);
+		bad |= digest_put(&b, v[DIGEST_QOP]);
+	}
 	bad |= buf_fmt(&b, "%s", a2);
 	secret_wipe(a1, sizeof(a1));
 	if (bad)
@@ -1846,9 +1850,10 @@ auth_digest(struct buf *b, const struct digest *challenge, const char *user,
 	bad |= digest_quote(b, "realm", v[DIGEST_REALM]);
 	bad |= digest_quote(b, "nonce", v[DIGEST_NONCE]);
 	bad |= digest_quote(b, "uri", uri);
-	if (qop)
-		bad |= buf_fmt(b, ", qop=auth, nc=%s", count) |
-		    digest_quote(b, "cnonce", v[DIGEST_CNONCE]);
+	if (qop) {
+		bad |= buf_fmt(b, ", qop=auth, nc=%s", count);
+		bad |= digest_quote(b, "cnonce", v[DIGEST_CNONCE]);
+	}
 	if (v[DIGEST_OPAQUE].p != NULL)
 		bad |= digest_quote(b, "opaque", v[DIGEST_OPAQUE]);
 	return bad | buf_fmt(b, ", response=\"%s\"", hex);

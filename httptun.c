@@ -5170,8 +5170,9 @@ http_pass(struct tunnel *t, const struct head *h, int chunked)
 	struct buf b = { NULL, 0, 0, 0 };
 	int bad;
 
-	bad = head_pass_status(&b, h) | head_pass(&b, h) |
-	    buf_fmt(&b, "%s%s\r\n", chunked ?
+	bad = head_pass_status(&b, h);
+	bad |= head_pass(&b, h);
+	bad |= buf_fmt(&b, "%s%s\r\n", chunked ?
 	    "Transfer-Encoding: chunked\r\n" : "",
 	    h->status >= 200 ? "Connection: close\r\n" : "");
 	if (!bad) {
@@ -6682,8 +6683,8 @@ lane_body(struct lane *l, struct buf *b, struct span *raw)
 		l->offset = p->base;
 		l->length = n;
 		if (p->dialect == KHUEVU)
-			return buf_put(b, "data=", 5) |
-			    form_put(b, p->up.p + p->up.off, n);
+			return buf_put(b, "data=", 5) != 0 ||
+			    form_put(b, p->up.p + p->up.off, n) != 0;
 		if (n > 0)
 			raw->p = (const char *)p->up.p + p->up.off;
 		raw->n = n;
@@ -6697,8 +6698,9 @@ lane_body(struct lane *l, struct buf *b, struct span *raw)
 	port = next != NULL ? next->port : o->port;
 	if (p->bare)
 		return buf_fmt(b, "%s", authority_format(what, host, port));
-	return buf_fmt(b, "host=") | form_put(b, host, strlen(host)) |
-	    buf_fmt(b, "&port=%u", port);
+	return buf_fmt(b, "host=") != 0 ||
+	    form_put(b, host, strlen(host)) != 0 ||
+	    buf_fmt(b, "&port=%u", port) != 0;
 }
 
 static const char *const lane_methods[] = { "POST", "PUT", "GET", "DELETE" };
@@ -6804,9 +6806,10 @@ lane_send(struct lane *l)
 	size_t secret;
 	int bad;
 
-	bad = lane_body(l, &body, &raw) |
-	    lane_head(l, &request, body.len + raw.n) |
-	    lane_credentials(l, &request) | buf_fmt(&request, "\r\n");
+	bad = lane_body(l, &body, &raw) != 0 ||
+	    lane_head(l, &request, body.len + raw.n) != 0 ||
+	    lane_credentials(l, &request) != 0 ||
+	    buf_fmt(&request, "\r\n") != 0;
 	if (!bad)
 		say_head(p->hop->who, '>', request.p + request.off, request.len);
 	secret = request.len;
