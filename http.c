@@ -47,16 +47,22 @@ buf_room(struct buf *b, size_t n)
 	}
 	if (b->off + b->len + n <= b->cap && b->cap > 0)
 		return 0;
-	if (b->off > 0) {
+	if (b->len + n <= b->cap && b->cap > 0) {
 		memmove(b->p, b->p + b->off, b->len);
 		b->off = 0;
-	}
-	if (b->len + n <= b->cap && b->cap > 0)
 		return 0;
+	}
 	for (cap = b->cap > 0 ? b->cap : 128; cap < b->len + n; cap *= 2)
 		;
-	if ((p = realloc(b->p, cap)) == NULL)
+	/* Not by realloc(3), which would leave what may be a password behind. */
+	if ((p = malloc(cap)) == NULL)
 		return -1;
+	if (b->p != NULL) {
+		memcpy(p, b->p + b->off, b->len);
+		secret_wipe(b->p, b->cap);
+		free(b->p);
+	}
+	b->off = 0;
 	b->p = p;
 	b->cap = (unsigned)cap;
 	return 0;

@@ -1736,6 +1736,24 @@ child_secret(char *arg)
 	exit(heap_has_secret());
 }
 
+/* A request with it, which grows behind it. */
+static void
+child_grows(char *arg)
+{
+	struct buf b = { NULL, 0, 0, 0 };
+
+	memset(secret, 'q', sizeof(secret) - 1);
+	if (heap_has_secret() != 0)
+		exit(20);
+	(void)buf_fmt(&b, "%64s%s", "", secret);
+	if (heap_has_secret() == 0)
+		exit(7);
+	(void)buf_fmt(&b, "%1000000s", "");	/* that is elsewhere */
+	secret_wipe(b.p, b.cap);
+	buf_free(&b);
+	exit(*arg == '\0' ? heap_has_secret() : 1);
+}
+
 /* When it is forgotten nothing that it came through has it. */
 static void
 test_cred_forgotten(void **state)
@@ -1757,6 +1775,7 @@ test_cred_forgotten(void **state)
 	if (code == 7)
 		skip();
 	assert_int_equal(code, 0);
+	assert_int_equal(in_child(child_grows, ""), 0);
 }
 
 /* A NUL would hide the rest of a password. */
