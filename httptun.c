@@ -19,7 +19,9 @@
  * tunnel from the near end's wish to the line in the log.
  */
 
-#define _POSIX_C_SOURCE 200809L
+#if defined(__linux__) || defined(__sun)
+#define _POSIX_C_SOURCE 200809L		/* elsewhere it would hide SIGINFO */
+#endif
 
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -36,6 +38,11 @@
 #include <unistd.h>
 
 #include "httptun.h"
+
+#ifdef __APPLE__
+#define st_mtim		st_mtimespec
+#define st_ctim		st_ctimespec
+#endif
 
 #define MODE_STDIO	1
 #define MODE_LOCAL	2

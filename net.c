@@ -20,16 +20,25 @@
  * a message of HTTP's or what a tunnel was asked for.
  */
 
+/* On the BSDs and macOS asking for POSIX would hide all else. */
+#if defined(__linux__)
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE			/* SCM_RIGHTS' macros, TCP_KEEPIDLE */
 #ifndef HTTPTUN_PORTABLE
 #define _GNU_SOURCE			/* splice, accept4 */
+#endif
+#elif defined(__sun)
+#define _XOPEN_SOURCE 700		/* SCM_RIGHTS */
+#define __EXTENSIONS__
 #endif
 
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #ifdef __linux__
 #include <sys/prctl.h>
+#endif
+#ifdef __APPLE__
+#include <sys/random.h>			/* getentropy */
 #endif
 #include <sys/select.h>
 #include <sys/resource.h>
