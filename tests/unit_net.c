@@ -470,9 +470,19 @@ test_timers_within(void **state)
 static void
 test_time_stamp(void **state)
 {
-	char s[24], *p;
+	char s[24], want[24], *p;
+	struct tm tm;
+	time_t t;
 
 	(void)state;
+	for (t = 0; t < (time_t)2000000000; t += 86399) {
+		time_text(s, t);
+		strftime(want, sizeof(want), "%Y-%m-%dT%H:%M:%SZ",
+		    gmtime_r(&t, &tm));
+		assert_string_equal(s, want);
+	}
+	time_text(s, 253402300799);		/* of the year 9999 */
+	assert_string_equal(s, "9999-12-31T23:59:59Z");
 	memset(s, 'x', sizeof(s));
 	time_stamp(s);
 	assert_int_equal(strlen(s), 20);
