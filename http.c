@@ -187,7 +187,7 @@ text_number(const char *s, size_t n, long min, long max)
 }
 
 static int
-blank(char c)
+is_blank(int c)
 {
 	return c == ' ' || c == '\t';
 }
@@ -209,14 +209,14 @@ line_fields(struct span *text, struct span *field, int max)
 	if (end > p && end[-1] == '\r')
 		end--;
 	for (n = 0; n <= max; n++) {
-		while (p < end && blank(*p))
+		while (p < end && is_blank(*p))
 			p++;
 		if (p == end || *p == '#')
 			break;
 		if (n == max)
 			continue;
 		field[n].p = p;
-		while (p < end && !blank(*p))
+		while (p < end && !is_blank(*p))
 			p++;
 		field[n].n = (size_t)(p - field[n].p);
 	}
@@ -232,12 +232,6 @@ is_tchar(int c)
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
 	    is_digit(c) || (c > 0x20 && c < 0x7f &&
 	    strchr("!#$%&'*+-.^_`|~", c) != NULL);
-}
-
-static int
-is_blank(int c)
-{
-	return c == ' ' || c == '\t';
 }
 
 /* What parts words; a line break can only be that of a folded line. */
@@ -587,6 +581,32 @@ head_persists(const struct head *h)
 	    head_lists(h, "Proxy-Connection", "keep-alive");
 }
 
+/* The value as a number of 1 to 18 digits.  -1: it is none. */
+static int
+field_number(const struct field *f, uint64_t *value)
+{
+	size_t i;
+
+	if (f->value.n == 0 || f->value.n > 18)
+		return -1;
+	for (*value = 0, i = 0; i < f->value.n; i++) {
+		if (!is_digit(f->value.p[i]))
+			return -1;
+		*value = *value * 10 + (uint64_t)(f->value.p[i] - '0');
+	}
+	return 1;
+}
+
+int
+head_number(const struct head *h, const char *name, uint64_t *value)
+{
+	const struct field *f = head_field(h, name, NULL);
+
+	if (f == NULL)
+		return 0;
+	return head_field(h, name, f) != NULL ? -1 : field_number(f, value);
+}
+
 /*
  * The value of Content-Length: one number, repeated at most in equal terms
  * where that is tolerated (a reply).  1 found, 0 none, -1 malformed.
@@ -596,17 +616,11 @@ head_length(const struct head *h, uint64_t *length)
 {
 	const struct field *f = NULL;
 	uint64_t v;
-	size_t i;
 	int found = 0;
 
 	while ((f = head_field(h, "Content-Length", f)) != NULL) {
-		if (f->value.n == 0 || f->value.n > 18)
+		if (field_number(f, &v) == -1)
 			return -1;
-		for (v = 0, i = 0; i < f->value.n; i++) {
-			if (!is_digit(f->value.p[i]))
-				return -1;
-			v = v * 10 + (uint64_t)(f->value.p[i] - '0');
-		}
 		if (found && (h->method.n > 0 || v != *length))
 			return -1;
 		*length = v;
@@ -824,25 +838,6 @@ const struct codec message_codec = {
 };
 
 /* ---- poll carrier ------------------------------------------------------------ */
-
-int
-head_number(const struct head *h, const char *name, uint64_t *value)
-{
-	const struct field *f = head_field(h, name, NULL);
-	size_t i;
-
-	if (f == NULL)
-		return 0;
-	if (head_field(h, name, f) != NULL || f->value.n == 0 ||
-	    f->value.n > 18)
-		return -1;
-	for (*value = 0, i = 0; i < f->value.n; i++) {
-		if (!is_digit(f->value.p[i]))
-			return -1;
-		*value = *value * 10 + (uint64_t)(f->value.p[i] - '0');
-	}
-	return 1;
-}
 
 int
 poll_id(struct span path, struct span *id)
