@@ -164,6 +164,21 @@ text_escape(char *dst, size_t size, const char *src, size_t n)
 	return len;
 }
 
+char *
+text_hex(char *dst, const void *src, size_t n)
+{
+	static const char digits[] = "0123456789abcdef";
+	const unsigned char *s = src;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		dst[2 * i] = digits[s[i] >> 4];
+		dst[2 * i + 1] = digits[s[i] & 15];
+	}
+	dst[2 * n] = '\0';
+	return dst;
+}
+
 static int
 is_digit(int c)
 {
@@ -1743,22 +1758,15 @@ auth_digest_parse(struct span params, struct digest *d)
 	return 0;
 }
 
-static char *
+static void
 digest_hash(char *hex, enum digest_algorithm algorithm, struct buf *b)
 {
-	static const char digits[] = "0123456789abcdef";
 	unsigned char raw[SHA256_LEN] = { 0 };
-	size_t n = algorithm == DIGEST_MD5 ? MD5_LEN : SHA256_LEN, i;
 
 	(algorithm == DIGEST_MD5 ? md5 : sha256)(raw, b->p + b->off, b->len);
-	for (i = 0; i < n; i++) {
-		hex[2 * i] = digits[raw[i] >> 4];
-		hex[2 * i + 1] = digits[raw[i] & 15];
-	}
-	hex[2 * n] = '\0';
+	text_hex(hex, raw, algorithm == DIGEST_MD5 ? MD5_LEN : SHA256_LEN);
 	secret_wipe(b->p, b->cap);
 	buf_free(b);
-	return hex;
 }
 
 static int

@@ -1419,6 +1419,15 @@ static const struct asker by_lane;
 
 static const struct dialer far_dialer = { far_allowed, far_dialed };
 
+/* The same of a client's request, or of its answer. */
+static void
+say_client(const struct tunnel *t, int direction, const void *p, size_t n)
+{
+	char client[ADDR_PORT_TEXT];
+
+	say_head(addr_text_port(client, &t->client), direction, p, n);
+}
+
 /* A column of the log: printable, no blanks. */
 static void
 log_word(struct buf *b, const char *s)
@@ -1954,21 +1963,14 @@ tunnel_opened(struct tunnel *t)
 	t->asker->opened(t);
 }
 
-/* n random bytes as text. */
+/* n random bytes (16 at most) as text. */
 static char *
 random_hex(char *dst, size_t n)
 {
-	static const char digits[] = "0123456789abcdef";
-	unsigned char byte;
-	size_t i;
+	unsigned char bytes[16];
 
-	for (i = 0; i < n; i++) {
-		random_bytes(&byte, 1);
-		dst[2 * i] = digits[byte >> 4];
-		dst[2 * i + 1] = digits[byte & 15];
-	}
-	dst[2 * n] = '\0';
-	return dst;
+	random_bytes(bytes, n);
+	return text_hex(dst, bytes, n);
 }
 
 /* ---- the far end: hops and the target ---------------------------------------- */
@@ -2088,6 +2090,21 @@ extra_replaces(const char *name)
 		if (span_is(x->field.name, name))
 			return 1;
 	return 0;
+}
+
+/* Appends what -H adds.  -1: ENOMEM. */
+static int
+extras_put(struct buf *b)
+{
+	const struct extra *x;
+	int bad = 0;
+
+	for (x = opt.extras; x != NULL; x = x->next)
+		if (!x->remove)
+			bad |= buf_fmt(b, "%.*s: %.*s\r\n",
+			    (int)x->field.name.n, x->field.name.p,
+			    (int)x->field.value.n, x->field.value.p);
+	return bad;
 }
 
 /* What is asked for on a WebSocket; NULL: nothing. */
@@ -2404,7 +2421,6 @@ hop_ask(struct tunnel *t)
 	int first = h == o->first && !o->inside, bad;
 	int ws = h->carriage == BY_WS && !o->inside;
 	const char *field = ws ? "Authorization" : "Proxy-Authorization";
-	const struct extra *x;
 	struct span uri;
 	struct buf b = { NULL, 0, 0, 0 };
 
@@ -2420,11 +2436,8 @@ hop_ask(struct tunnel *t)
 		bad |= hop_answer(&b, h, &o->hop->demand, field, ws ? "GET" :
 		    "CONNECT", uri);
 	}
-	for (x = opt.extras; first && x != NULL; x = x->next)
-		if (!x->remove)
-			bad |= buf_fmt(&b, "%.*s: %.*s\r\n",
-			    (int)x->field.name.n, x->field.name.p,
-			    (int)x->field.value.n, x->field.value.p);
+	if (first)
+		bad |= extras_put(&b);
 	bad |= buf_fmt(&b, "\r\n");
 	if (bad) {
 		buf_free(&b);
@@ -4203,7 +4216,7 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
     const char *text, const char *why)
 {
 	struct buf b = { NULL, 0, 0, 0 };
-	char fields[1024] = "", line[512], client[ADDR_PORT_TEXT];
+	char fields[1024] = "", line[512];
 	unsigned flags = 0;
 	size_t n;
 
@@ -4237,7 +4250,7 @@ request_answer(struct tunnel *t, int code, const char *proxy_status,
 		tunnel_close(t, "no memory", 1);
 		return;
 	}
-	say_head(addr_text_port(client, &t->client), '<', b.p, b.len);
+	say_client(t, '<', b.p, b.len);
 	t->asked = 1;
 	t->state = HEAD;
 	end_send(&t->near, b.p, b.len);
@@ -4281,14 +4294,12 @@ request_opened(struct tunnel *t)
 {
 	static const char reply[] =
 	    "HTTP/1.1 200 Connection established\r\n\r\n";
-	char client[ADDR_PORT_TEXT];
 
 	if (t->exchange != NULL) {
 		http_begin(t);
 		return;
 	}
-	say_head(addr_text_port(client, &t->client), '<',
-	    (const unsigned char *)reply, sizeof(reply) - 1);
+	say_client(t, '<', reply, sizeof(reply) - 1);
 	end_send(&t->near, reply, sizeof(reply) - 1);
 	if (t->state != OPEN)
 		return;
@@ -4429,19 +4440,13 @@ static unsigned char nonce_secret[16];
 static void
 nonce_sign(char *nonce)
 {
-	static const char digits[] = "0123456789abcdef";
 	unsigned char text[sizeof(nonce_secret) + NONCE_PLAIN];
 	unsigned char hash[SHA256_LEN];
-	size_t i;
 
 	memcpy(text, nonce_secret, sizeof(nonce_secret));
 	memcpy(text + sizeof(nonce_secret), nonce, NONCE_PLAIN);
 	sha256(hash, text, sizeof(text));
-	for (i = 0; i < 16; i++) {
-		nonce[NONCE_PLAIN + 2 * i] = digits[hash[i] >> 4];
-		nonce[NONCE_PLAIN + 2 * i + 1] = digits[hash[i] & 15];
-	}
-	nonce[NONCE] = '\0';
+	text_hex(nonce + NONCE_PLAIN, hash, 16);
 }
 
 static char *
@@ -4828,11 +4833,10 @@ static void
 ws_serve(struct tunnel *t, const struct head *h, size_t len)
 {
 	const char *protocol = ws_agreed(h);
-	char client[ADDR_PORT_TEXT], reply[256];
+	char reply[256];
 	size_t n = ws_reply(reply, sizeof(reply), h, protocol);
 
-	say_head(addr_text_port(client, &t->client), '<',
-	    (unsigned char *)reply, n);
+	say_client(t, '<', (unsigned char *)reply, n);
 	end_send(&t->near, reply, n);
 	buf_take(&t->near.in, len);
 	t->vouched = 1;
@@ -4940,7 +4944,6 @@ static void
 request_read(struct tunnel *t)
 {
 	struct buf *in = &t->near.in;
-	char client[ADDR_PORT_TEXT];
 	struct head h;
 	ssize_t n = 0;
 
@@ -4957,8 +4960,7 @@ request_read(struct tunnel *t)
 		}
 		if (poll_asks(t, &h) || poll_unread(t, &h, (size_t)n))
 			break;
-		say_head(addr_text_port(client, &t->client), '>',
-		    in->p + in->off, (size_t)n);
+		say_client(t, '>', in->p + in->off, (size_t)n);
 		request_serve(t, &h, (size_t)n);
 	}
 	if (t->state == HEAD && t->near.eof && t->near.out.len == 0)
@@ -5453,7 +5455,6 @@ poll_reply(struct tunnel *t, int code, uint64_t offset, uint64_t end,
     const void *body, size_t n)
 {
 	struct buf b = { NULL, 0, 0, 0 };
-	char client[ADDR_PORT_TEXT];
 	size_t head;
 	int bad;
 
@@ -5481,7 +5482,7 @@ poll_reply(struct tunnel *t, int code, uint64_t offset, uint64_t end,
 		tunnel_close(t, "no memory", 1);
 		return;
 	}
-	say_head(addr_text_port(client, &t->client), '<', b.p, head);
+	say_client(t, '<', b.p, head);
 	end_send(&t->near, b.p, b.len);
 	buf_free(&b);
 	if (t->state == HEAD && t->keep)
@@ -6751,7 +6752,6 @@ static int
 lane_credentials(struct lane *l, struct buf *b)
 {
 	struct poller *p = l->p;
-	const struct extra *x;
 	struct buf fields = { NULL, 0, 0, 0 };
 	struct span target, path, authority;
 	int bad = 0;
@@ -6775,12 +6775,8 @@ lane_credentials(struct lane *l, struct buf *b)
 		secret_wipe(fields.p, fields.cap);
 	}
 	buf_free(&fields);
-	for (x = opt.extras; p->first == (p->via != NULL ? p->via : p->hop) &&
-	    x != NULL; x = x->next)
-		if (!x->remove)
-			bad |= buf_fmt(b, "%.*s: %.*s\r\n",
-			    (int)x->field.name.n, x->field.name.p,
-			    (int)x->field.value.n, x->field.value.p);
+	if (p->first == (p->via != NULL ? p->via : p->hop))
+		bad |= extras_put(b);
 	return bad;
 }
 

@@ -192,6 +192,8 @@ void	secret_wipe(void *, size_t);
  * fit, NUL-terminated.  Returns the length.
  */
 size_t	text_escape(char *dst, size_t size, const char *src, size_t n);
+/* n bytes as 2 * n hex digits, NUL-terminated. */
+char	*text_hex(char *dst, const void *, size_t n);
 /* The number of 1 to 18 digits that is the field's only value; 0: there is
  * none, -1: it is malformed. */
 struct head;
