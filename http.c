@@ -120,6 +120,25 @@ span_is(struct span s, const char *t)
 	return strlen(t) == s.n && strncasecmp(s.p, t, s.n) == 0;
 }
 
+struct span
+span_of(const char *t)
+{
+	struct span s = { t, strlen(t) };
+
+	return s;
+}
+
+const char *
+span_find(struct span s, const char *what)
+{
+	size_t n = strlen(what), i;
+
+	for (i = 0; i + n <= s.n; i++)
+		if (memcmp(s.p + i, what, n) == 0)
+			return s.p + i;
+	return NULL;
+}
+
 int
 secret_equal(const void *a, size_t an, const void *b, size_t bn)
 {
@@ -573,9 +592,7 @@ head_lists_span(const struct head *h, const char *name, struct span token)
 int
 head_lists(const struct head *h, const char *name, const char *token)
 {
-	struct span s = { token, strlen(token) };
-
-	return head_lists_span(h, name, s);
+	return head_lists_span(h, name, span_of(token));
 }
 
 int
@@ -1209,8 +1226,7 @@ url_split(struct url *u, const char *s)
 	end = s + strcspn(s, "/?#");
 	u->host_port.p = s;
 	u->host_port.n = (size_t)(end - s);
-	u->path.p = end;
-	u->path.n = strlen(end);
+	u->path = span_of(end);
 }
 
 int
@@ -1833,29 +1849,21 @@ auth_digest(struct buf *b, const struct digest *challenge, const char *user,
     const char *cnonce)
 {
 	struct digest d = *challenge;
-	struct span *v = d.value, name, m;
+	struct span *v = d.value;
 	char hex[DIGEST_HEX], count[9];
 	int bad, qop = v[DIGEST_QOP].n > 0;
 
 	snprintf(count, sizeof(count), "%08x", nc);
 	v[DIGEST_URI] = uri;
-	v[DIGEST_NC].p = count;
-	v[DIGEST_NC].n = 8;
-	v[DIGEST_CNONCE].p = cnonce;
-	v[DIGEST_CNONCE].n = strlen(cnonce);
-	if (qop) {
-		v[DIGEST_QOP].p = "auth";
-		v[DIGEST_QOP].n = 4;
-	}
-	name.p = user;
-	name.n = strlen(user);
-	m.p = method;
-	m.n = strlen(method);
-	if (auth_digest_response(hex, &d, user, pass, m) == -1)
+	v[DIGEST_NC] = span_of(count);
+	v[DIGEST_CNONCE] = span_of(cnonce);
+	if (qop)
+		v[DIGEST_QOP] = span_of("auth");
+	if (auth_digest_response(hex, &d, user, pass, span_of(method)) == -1)
 		return -1;
 	bad = buf_fmt(b, "Digest algorithm=%s", d.algorithm == DIGEST_MD5 ?
 	    "MD5" : "SHA-256");
-	bad |= digest_quote(b, "username", name);
+	bad |= digest_quote(b, "username", span_of(user));
 	bad |= digest_quote(b, "realm", v[DIGEST_REALM]);
 	bad |= digest_quote(b, "nonce", v[DIGEST_NONCE]);
 	bad |= digest_quote(b, "uri", uri);
@@ -2254,22 +2262,10 @@ tls_error(struct span line)
 	return line;
 }
 
-/* Where it begins in the line, NULL: nowhere. */
-static const char *
-line_find(struct span line, const char *what)
-{
-	size_t n = strlen(what), i;
-
-	for (i = 0; i + n <= line.n; i++)
-		if (memcmp(line.p + i, what, n) == 0)
-			return line.p + i;
-	return NULL;
-}
-
 static int
 line_begins(struct span line, const char *what)
 {
-	return line_find(line, what) == line.p;
+	return span_find(line, what) == line.p;
 }
 
 void
@@ -2282,7 +2278,7 @@ tls_reason(char *dst, size_t size, const char *text, size_t n)
 		line.p = text;
 		p = memchr(text, '\n', (size_t)(end - text));
 		line.n = (size_t)((p != NULL ? p : end) - text);
-		if ((p = line_find(line, "verify error:num=")) != NULL) {
+		if ((p = span_find(line, "verify error:num=")) != NULL) {
 			while (p < line.p + line.n && *p != ':')
 				p++;
 			for (p++; p < line.p + line.n && *p != ':'; )
@@ -2292,7 +2288,7 @@ tls_reason(char *dst, size_t size, const char *text, size_t n)
 			    (int)(line.p + line.n - p), p);
 			return;
 		}
-		if (error.p == NULL && line_find(line, ":error:") != NULL)
+		if (error.p == NULL && span_find(line, ":error:") != NULL)
 			error = tls_error(line);
 		if (line.n > 0 && !line_begins(line, "depth=") &&
 		    !line_begins(line, "verify return:"))

@@ -260,15 +260,14 @@ field_secret(struct span name)
 static struct span
 url_userinfo(const char *s, size_t n)
 {
-	struct span user = { s, 0 };
+	struct span url = { s, n }, user = { s, 0 };
+	const char *p = span_find(url, "://");
 	size_t i;
 
-	for (i = 0; i + 3 <= n; i++)
-		if (memcmp(s + i, "://", 3) == 0) {
-			user.p = s + i + 3;
-			n -= i + 3;
-			break;
-		}
+	if (p != NULL) {
+		user.p = p + 3;
+		n -= (size_t)(user.p - s);
+	}
 	for (i = 0; i < n && strchr("/?# ", user.p[i]) == NULL; i++)
 		if (user.p[i] == '@')
 			user.n = i;
@@ -2188,16 +2187,13 @@ hop_answer(struct buf *b, const struct hop *h, struct demand *demand,
     const char *field, const char *method, struct span uri)
 {
 	struct digest d;
-	struct span params;
 	char cnonce[33];
 	int bad = buf_fmt(b, "%s: ", field);
 
 	if (demand->digest == NULL)
 		bad |= auth_basic(b, h->user, h->pass);
 	else {
-		params.p = demand->digest;
-		params.n = strlen(demand->digest);
-		(void)auth_digest_parse(params, &d);
+		(void)auth_digest_parse(span_of(demand->digest), &d);
 		bad |= auth_digest(b, &d, h->user, h->pass, method, uri,
 		    ++demand->nc, random_hex(cnonce, 16));
 	}
@@ -2421,7 +2417,6 @@ hop_ask(struct tunnel *t)
 	int first = h == o->first && !o->inside, bad;
 	int ws = h->carriage == BY_WS && !o->inside;
 	const char *field = ws ? "Authorization" : "Proxy-Authorization";
-	struct span uri;
 	struct buf b = { NULL, 0, 0, 0 };
 
 	if (ws && (t->far.ws != NULL || t->poller != NULL) &&
@@ -2430,12 +2425,9 @@ hop_ask(struct tunnel *t)
 	o->asked = 1;
 	bad = (ws ? ws_request : connect_request)(o, &b, first);
 	if ((hop_authorized(o) || (h->demand.digest != NULL && !o->inside)) &&
-	    (!first || !extra_replaces(field))) {
-		uri.p = ws ? h->path : hop_target(o);
-		uri.n = strlen(uri.p);
+	    (!first || !extra_replaces(field)))
 		bad |= hop_answer(&b, h, &o->hop->demand, field, ws ? "GET" :
-		    "CONNECT", uri);
-	}
+		    "CONNECT", span_of(ws ? h->path : hop_target(o)));
 	if (first)
 		bad |= extras_put(&b);
 	bad |= buf_fmt(&b, "\r\n");
@@ -2661,7 +2653,7 @@ link_refused(struct tunnel *t, const struct head *h, size_t len)
 	struct opening *o = t->opening;
 	const struct field *f = head_field(h, "Proxy-Status", NULL);
 	const struct buf *in = &t->far.in;
-	const char *body = (const char *)in->p + in->off + len, *p;
+	const char *body = (const char *)in->p + in->off + len, *token;
 	size_t n;
 
 	if (head_framing(h, &o->left) != BODY_LENGTH ||
@@ -2671,14 +2663,10 @@ link_refused(struct tunnel *t, const struct head *h, size_t len)
 		return;
 	for (n = 0; n < o->left && n < in->len - len && body[n] != '\n'; )
 		n++;
-	for (p = f != NULL ? f->value.p : ""; f != NULL &&
-	    p + 6 < f->value.p + f->value.n; p++)
-		if (strncmp(p, "error=", 6) == 0) {
-			snprintf(o->token, sizeof(o->token), "%.*s",
-			    (int)strspn(p + 6,
-			    "abcdefghijklmnopqrstuvwxyz_"), p + 6);
-			break;
-		}
+	if (f != NULL && (token = span_find(f->value, "error=")) != NULL)
+		snprintf(o->token, sizeof(o->token), "%.*s",
+		    (int)strspn(token + 6, "abcdefghijklmnopqrstuvwxyz_"),
+		    token + 6);
 	if (n == 0) {
 		body = status_reason(h->status);
 		n = strlen(body);
@@ -3511,14 +3499,10 @@ static struct {
 static const char *
 file_wrong(const char *what, struct span field)
 {
-	size_t i;
-
 	/* It may be a slip of who meant a URL with a password. */
-	for (i = 0; i < field.n; i++)
-		if (field.p[i] == '@' || (field.n - i > 2 &&
-		    (memcmp(field.p + i, "://", 3) == 0 ||
-		    memcmp(field.p + i, "%40", 3) == 0)))
-			return what;
+	if (span_find(field, "@") != NULL || span_find(field, "://") != NULL ||
+	    span_find(field, "%40") != NULL)
+		return what;
 	snprintf(source.wrong, sizeof(source.wrong), "%s '%.*s'", what,
 	    field.n < 100 ? (int)field.n : 100, field.p);
 	return source.wrong;
@@ -3669,8 +3653,7 @@ line_way(struct forward *f, const struct span *field, int n)
 		    NULL)
 			return wrong;
 		authority_format(pair + strlen(pair), host, port);
-		hop[hops].p = pair;
-		hop[hops++].n = strlen(pair);
+		hop[hops++] = span_of(pair);
 		i = 2;
 	}
 	for (; i < n && wrong == NULL; i += field[i].n == 2 ? 2 : 1) {

@@ -183,7 +183,10 @@ int	buf_fmt(struct buf *, const char *, ...)
 void	buf_take(struct buf *, size_t n);
 void	buf_free(struct buf *);
 
+struct span span_of(const char *);
 int	span_is(struct span, const char *);	/* equal, without case */
+/* Where the text begins in it first; NULL: nowhere. */
+const char *span_find(struct span, const char *);
 /* Compares in a time that depends on the lengths only.  1 when equal. */
 int	secret_equal(const void *, size_t, const void *, size_t);
 void	secret_wipe(void *, size_t);
