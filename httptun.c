@@ -28,6 +28,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netdb.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -244,6 +245,35 @@ xdup(const char *s, size_t n)
 	return p;
 }
 
+/*
+ * All that the file holds, of max bytes and a little at most, with a NUL
+ * behind.  -1: errno
+ */
+static int
+file_slurp(int fd, struct buf *text, unsigned max)
+{
+	char part[4096];
+	ssize_t n;
+
+	while ((n = read(fd, part, sizeof(part))) > 0)
+		if (text->len > max || buf_put(text, part, (size_t)n) == -1) {
+			errno = EFBIG;
+			n = -1;
+			break;
+		}
+	secret_wipe(part, sizeof(part));
+	return n == -1 ? -1 : buf_fmt(text, "%s", "");
+}
+
+/* There may have been passwords in it. */
+static void
+file_forget(struct buf *text)
+{
+	if (text->p != NULL)
+		secret_wipe(text->p, text->cap);
+	buf_free(text);
+}
+
 /* Fields whose values are nobody else's business. */
 static int
 field_secret(struct span name)
@@ -372,74 +402,61 @@ cred_new(const char *line)
 }
 
 /*
- * Reads the lines.  Returns what is wrong with the line *number, or the file
- * (0), or NULL.
+ * Reads the lines up to end, where there is room for a NUL.  Returns what is
+ * wrong with the line *number, or NULL.
  */
 static const char *
-cred_lines(FILE *f, struct cred **list, int *number)
+cred_lines(char *p, char *end, struct cred **list, int *number)
 {
-	const char *wrong = NULL;
-	size_t cap = CRED_MAX + 2;	/* no line that is right outgrows it */
-	char *line = malloc(cap);
-	ssize_t n;
+	char *nl;
 
-	if (line == NULL)
-		cap = 0;
-	for (*number = 1; (n = getline(&line, &cap, f)) != -1; ++*number) {
-		if (n > 0 && line[n - 1] == '\n')
-			line[--n] = '\0';
-		if (n == 0 || line[0] == '#')
+	for (*number = 1; p < end; p = nl + 1, ++*number) {
+		if ((nl = memchr(p, '\n', (size_t)(end - p))) == NULL)
+			nl = end;
+		*nl = '\0';
+		if (*p == '#' || nl == p)
 			continue;
 		errno = EINVAL;
-		if (strlen(line) != (size_t)n ||
-		    (*list = cred_new(line)) == NULL) {
-			wrong = errno == EINVAL ? "no user:password" :
+		if (strlen(p) != (size_t)(nl - p) ||
+		    (*list = cred_new(p)) == NULL)
+			return errno == EINVAL ? "no user:password" :
 			    strerror(errno);
-			break;
-		}
 		list = &(*list)->next;
 	}
-	if (wrong == NULL && !feof(f)) {	/* that is not all of it */
-		*number = 0;
-		wrong = strerror(errno);
-	}
-	if (line != NULL)
-		secret_wipe(line, cap);
-	free(line);
-	return wrong;
+	*number = 0;
+	return NULL;
 }
 
 /* Reads -a's file into *list; NULL, which is no list, is said why. */
 static struct cred *
 cred_read(const char *file, int quiet)
 {
+	struct buf text = { NULL, 0, 0, 0 };
 	struct cred *list = NULL;
 	const char *wrong;
-	char buffer[4096];		/* stdio's own would keep them */
 	struct stat st;
-	int number;
-	FILE *f;
+	int fd = open(file, O_RDONLY | O_CLOEXEC), number = 0;
 
-	if ((f = fopen(file, "r")) == NULL) {
-		if (!quiet)
-			say(file, "%s", strerror(errno));
-		return NULL;
-	}
-	(void)setvbuf(f, buffer, _IOFBF, sizeof(buffer));
-	if (!quiet && fstat(fileno(f), &st) == 0 &&
+	if (!quiet && fd != -1 && fstat(fd, &st) == 0 &&
 	    st.st_mode & (S_IRGRP | S_IROTH))
 		say(file, "warning: others can read it");
-	if ((wrong = cred_lines(f, &list, &number)) != NULL) {
+	if (fd == -1 || file_slurp(fd, &text, INT_MAX) == -1)
+		wrong = strerror(errno);
+	else if ((wrong = cred_lines((char *)text.p + text.off,
+	    (char *)text.p + text.off + text.len, &list, &number)) == NULL &&
+	    list == NULL)
+		wrong = "no user:password in it";
+	if (wrong != NULL) {
 		if (!quiet && number == 0)
 			say(file, "%s", wrong);
 		else if (!quiet)
 			say(file, "line %d: %s", number, wrong);
 		cred_free(list);
 		list = NULL;
-	} else if (list == NULL && !quiet)
-		say(file, "no user:password in it");
-	fclose(f);
-	secret_wipe(buffer, sizeof(buffer));
+	}
+	if (fd != -1)
+		close(fd);
+	file_forget(&text);
 	return list;
 }
 
@@ -3879,24 +3896,6 @@ lines_take(struct forward *list)
 	forwards_open(NULL);
 }
 
-/* A file is read at its start, on SIGHUP, and when it rests after a change. */
-static int
-file_slurp(int fd, struct buf *text)
-{
-	char part[4096];
-	ssize_t n;
-
-	while ((n = read(fd, part, sizeof(part))) > 0)
-		if (text->len > LINES_MAX || buf_put(text, part,
-		    (size_t)n) == -1) {
-			errno = EFBIG;
-			n = -1;
-			break;
-		}
-	secret_wipe(part, sizeof(part));
-	return (int)n;
-}
-
 /* Takes up what the text says, if that is good.  -1: a fault. */
 static int
 file_judge(struct span text)
@@ -3959,20 +3958,18 @@ file_take(int fd, int first)
 		errno = S_ISDIR(source.taken.st_mode) ? EISDIR : EINVAL;
 	else if (source.taken.st_size > LINES_MAX)
 		errno = EFBIG;
-	else if (file_slurp(fd, &text) == 0 && fstat(fd, &st) == 0)
+	else if (file_slurp(fd, &text, LINES_MAX) == 0 && fstat(fd, &st) == 0)
 		r = first || stat_same(&st, &source.taken) ? 0 : 1;
 	if (r == -1 && errno != source.error)
 		say(source.name, "%s", strerror(errno));
 	source.error = r == -1 ? errno : 0;
 	if (r == 0) {
 		source.sure = !first;
-		all.p = text.len > 0 ? (char *)text.p + text.off : "";
+		all.p = (char *)text.p + text.off;
 		all.n = text.len;
 		r = file_judge(all);
 	}
-	if (text.p != NULL)
-		secret_wipe(text.p, text.cap);
-	buf_free(&text);
+	file_forget(&text);
 	return r;
 }
 

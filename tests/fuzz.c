@@ -1836,17 +1836,15 @@ creds(const char *p, size_t n)
 {
 	struct cred *list = NULL, *c;
 	const struct cred *found;
-	char *own = copy(p, n), pair[CRED_MAX + 1];
+	char *own = malloc(n + 1), pair[CRED_MAX + 1];
 	const char *wrong, *end = p + n, *nl;
 	int number = 0, lines = 1, want = 0;
-	FILE *f;
 
-	if (n == 0 || (f = fmemopen(own, n, "r")) == NULL) {
-		free(own);
-		return;
-	}
-	wrong = cred_lines(f, &list, &number);
-	fclose(f);
+	if (own == NULL)
+		abort();
+	if (n > 0)
+		memcpy(own, p, n);
+	wrong = cred_lines(own, own + n, &list, &number);
 	for (; (nl = memchr(p, '\n', (size_t)(end - p))) != NULL; p = nl + 1) {
 		want += nl > p && *p != '#';
 		lines++;

@@ -1742,7 +1742,6 @@ child_grows(char *arg)
 {
 	struct buf b = { NULL, 0, 0, 0 };
 
-	memset(secret, 'q', sizeof(secret) - 1);
 	if (heap_has_secret() != 0)
 		exit(20);
 	(void)buf_fmt(&b, "%64s%s", "", secret);
@@ -1760,11 +1759,13 @@ test_cred_forgotten(void **state)
 {
 	char name[] = "/tmp/httptun-unit.XXXXXX";
 	int fd, code;
+	size_t i;
 
 	(void)state;
 	if (access("/proc/self/mem", R_OK) == -1)
 		skip();
-	memset(secret, 'x', sizeof(secret) - 1);
+	for (i = 0; i + 1 < sizeof(secret); i++)
+		secret[i] = (char)('A' + i % 26);
 	if ((fd = mkstemp(name)) == -1 || write(fd, "user:", 5) != 5 ||
 	    write(fd, secret, sizeof(secret) - 1) != sizeof(secret) - 1 ||
 	    write(fd, "\n", 1) != 1)
