@@ -1290,6 +1290,7 @@ percent_decode(char *dst, size_t size, struct span s)
  * block function and in the order of the bytes.
  */
 #define HASH_BLOCK	64
+#define SHA1_LEN	20
 
 static uint32_t
 rol(uint32_t v, unsigned n)
@@ -1469,7 +1470,7 @@ hash_blocks(void (*block)(uint32_t *, const unsigned char *), uint32_t *h,
 	secret_wipe(tail, sizeof(tail));	/* of a Digest's password */
 }
 
-void
+static void
 sha1(unsigned char *dst, const void *p, size_t n)
 {
 	uint32_t h[] = {

@@ -2319,7 +2319,7 @@ sink_finish(struct end *e)
 	return 0;
 }
 
-static const struct carrier sink = { "sink", NULL, sink_send, sink_finish, 0 };
+static const struct carrier sink = { NULL, sink_send, sink_finish, 0 };
 
 /*
  * Nothing more is wanted from the far end.  A WebSocket has to say so:
@@ -5742,7 +5742,7 @@ session_full(void *arg, struct end *e)
 }
 
 static const struct carrier session_carrier = {
-	"poll", NULL, session_send, session_finish, 0
+	NULL, session_send, session_finish, 0
 };
 
 static const struct steps session_steps = {
@@ -7424,7 +7424,7 @@ poller_finish(struct end *far)
 }
 
 static const struct carrier poller_carrier = {
-	"poll", NULL, poller_send, poller_finish, 0
+	NULL, poller_send, poller_finish, 0
 };
 
 /* Opens a session for the hop that the tunnel has come to. */

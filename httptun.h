@@ -368,13 +368,10 @@ ssize_t	percent_decode(char *dst, size_t size, struct span);
 
 /* ---- http.c: hashes -------------------------------------------------------- */
 
-#define SHA1_LEN	20
-
 #define SHA256_LEN	32
 #define MD5_LEN		16
 
-void	sha1(unsigned char *dst, const void *, size_t n);	/* FIPS 180-4 */
-void	sha256(unsigned char *dst, const void *, size_t n);
+void	sha256(unsigned char *dst, const void *, size_t n);	/* FIPS 180-4 */
 void	md5(unsigned char *dst, const void *, size_t n);	/* RFC 1321 */
 
 /* ---- http.c: poll carrier -------------------------------------------------- */
@@ -530,19 +527,6 @@ int	reply_make(struct buf *, int status, unsigned flags,
 
 /* ---- net.c: the loop ------------------------------------------------------ */
 
-#define WANT_READ	1
-#define WANT_WRITE	2
-
-/* What the loop asks about a descriptor, each turn, and tells of it. */
-struct watcher {
-	unsigned	(*want)(void *arg, int fd);
-	void		(*ready)(void *arg, int fd, unsigned what);
-	int		 eager;		/* asked each turn, however quiet */
-};
-
-/* -1 when the descriptor is none, or (EMFILE) at or above FD_SETSIZE. */
-int	loop_watch(int fd, const struct watcher *, void *arg);
-void	loop_forget(int fd);
 void	loop_run(void);		/* until loop_stop() */
 void	loop_stop(void);
 int64_t	loop_now(void);		/* milliseconds, monotonic, of this turn */
@@ -589,10 +573,8 @@ union addr {
 #define ADDR_TEXT	(46 + 17)		/* address%scope */
 #define ADDR_PORT_TEXT	(ADDR_TEXT + 8)		/* [address%scope]:port */
 
-socklen_t addr_len(const union addr *);
 /* Every way to write a literal that the kernel's own parser takes; -1: none. */
 int	addr_literal(union addr *, const char *, unsigned port);
-void	addr_set_port(union addr *, unsigned port);
 unsigned addr_port(const union addr *);
 /* ADDR, or ADDR:PORT with brackets around an IPv6 address. */
 char	*addr_text(char *, const union addr *);
@@ -613,7 +595,6 @@ struct duct;
 
 /* How an end's bytes travel.  -1 with errno; EAGAIN for later. */
 struct carrier {
-	const char	*name;
 	ssize_t		(*recv)(struct end *, void *, size_t);
 	ssize_t		(*send)(struct end *, const void *, size_t);
 	int		(*finish)(struct end *); /* our direction ends */

@@ -81,6 +81,16 @@ struct reach reach;
 
 /* ---- the loop: descriptors --------------------------------------------- */
 
+#define WANT_READ	1
+#define WANT_WRITE	2
+
+/* What the loop asks about a descriptor, each turn, and tells of it. */
+struct watcher {
+	unsigned	(*want)(void *arg, int fd);
+	void		(*ready)(void *arg, int fd, unsigned what);
+	int		 eager;		/* asked each turn, however quiet */
+};
+
 /* The macros want an unsigned number in some libraries, any in others. */
 static void
 set_add(int fd, fd_set *set)
@@ -135,7 +145,8 @@ loop_touch(int fd)
 	}
 }
 
-int
+/* -1 when the descriptor is none, or (EMFILE) at or above FD_SETSIZE. */
+static int
 loop_watch(int fd, const struct watcher *w, void *arg)
 {
 	if (fd < 0 || fd >= FD_SETSIZE) {
@@ -153,7 +164,7 @@ loop_watch(int fd, const struct watcher *w, void *arg)
 	return 0;
 }
 
-void
+static void
 loop_forget(int fd)
 {
 	if (fd < 0 || fd >= FD_SETSIZE)
@@ -541,7 +552,7 @@ loop_reset(void)
 
 /* ---- addresses ------------------------------------------------------------- */
 
-socklen_t
+static socklen_t
 addr_len(const union addr *a)
 {
 	return a->sa.sa_family == AF_INET6 ? sizeof(a->in6) : sizeof(a->in);
@@ -620,6 +631,15 @@ literal_in6(struct sockaddr_in6 *in6, const char *s)
 	return 0;
 }
 
+static void
+addr_set_port(union addr *a, unsigned port)
+{
+	if (a->sa.sa_family == AF_INET6)
+		a->in6.sin6_port = htons((uint16_t)port);
+	else
+		a->in.sin_port = htons((uint16_t)port);
+}
+
 /* Without getaddrinfo(3), which may block whatever it is told. */
 int
 addr_literal(union addr *a, const char *s, unsigned port)
@@ -635,15 +655,6 @@ addr_literal(union addr *a, const char *s, unsigned port)
 	}
 	addr_set_port(a, port);
 	return 0;
-}
-
-void
-addr_set_port(union addr *a, unsigned port)
-{
-	if (a->sa.sa_family == AF_INET6)
-		a->in6.sin6_port = htons((uint16_t)port);
-	else
-		a->in.sin_port = htons((uint16_t)port);
 }
 
 unsigned
@@ -1047,7 +1058,7 @@ tcp_finish(struct end *e)
 }
 
 static const struct carrier tcp = {
-	"tcp", tcp_recv, tcp_send, tcp_finish, 1
+	tcp_recv, tcp_send, tcp_finish, 1
 };
 
 /*
@@ -1135,7 +1146,7 @@ stdio_finish(struct end *e)
 }
 
 static const struct carrier stdio = {
-	"stdio", stdio_recv, stdio_send, stdio_finish, 0
+	stdio_recv, stdio_send, stdio_finish, 0
 };
 
 static ssize_t	command_eof(struct end *);
@@ -1164,7 +1175,7 @@ pipe_finish(struct end *e)
 }
 
 static const struct carrier pipes = {
-	"pipe", pipe_recv, pipe_send, pipe_finish, 1
+	pipe_recv, pipe_send, pipe_finish, 1
 };
 
 /* One above the highest descriptor that may be ours; ducts stand high. */
@@ -2266,7 +2277,7 @@ ws_send(struct end *e, const void *p, size_t n)
 }
 
 static const struct carrier websocket = {
-	"ws", ws_recv, ws_send, ws_finish, 1
+	ws_recv, ws_send, ws_finish, 1
 };
 
 /* Pongs go between frames, and one at most waits for that. */

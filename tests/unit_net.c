@@ -1152,7 +1152,7 @@ static void
 test_flow_early_much(void **state)
 {
 	static const struct carrier virtual = {
-		"virtual", NULL, no_bytes, NULL, 0
+		NULL, no_bytes, NULL, 0
 	};
 	static char bytes[BULK + 1000], got[sizeof(bytes) + INPUT_MAX];
 	size_t n = INPUT_MAX - 1 + sizeof(bytes), have = 0, i;
@@ -1596,7 +1596,7 @@ static void
 test_finish_error(void **state)
 {
 	static const struct carrier fails = {
-		.name = "fails", .recv = tcp_recv, .send = tcp_send,
+		.recv = tcp_recv, .send = tcp_send,
 		.finish = finish_fails
 	};
 
@@ -2365,7 +2365,7 @@ scripted_send(struct end *e, const void *p, size_t n)
 }
 
 static const struct carrier scripted = {
-	"scripted", tcp_recv, scripted_send, ws_finish, 1
+	tcp_recv, scripted_send, ws_finish, 1
 };
 
 /* It is so late, and what is due by then is done. */
