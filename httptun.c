@@ -5871,7 +5871,8 @@ session_claimed(unsigned number)
 		if ((s = st->session) != NULL && s->slot == number &&
 		    !s->claimed)
 			break;
-	if (st == NULL)
+	/* It may be the answer to who had this slot before. */
+	if (st == NULL || slot->state == SLOT_CLAIMED)
 		return;
 	s->claimed = 1;
 	timer_stop(&s->wake);

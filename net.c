@@ -940,11 +940,10 @@ fd_sane(void)
 	struct sigaction sa, old;
 	int fd;
 
-	do {
-		if ((fd = open("/dev/null", O_RDWR)) == -1)
-			return;
-	} while (fd <= STDERR_FILENO);
-	close(fd);
+	while ((fd = open("/dev/null", O_RDWR)) != -1 && fd <= STDERR_FILENO)
+		;
+	if (fd != -1)
+		close(fd);
 	memset(&sa, 0, sizeof(sa));
 	sa.sa_handler = SIG_IGN;
 	if (sigaction(SIGPIPE, &sa, &old) == 0 && pipe_ignored == -1)

@@ -2496,6 +2496,9 @@ test_session_full(void **state)
 	assert_string_equal(session_answers(t, p[1], NULL, "PUT /" ID
 	    " HTTP/1.1\r\nTunnel-Offset: 0\r\nContent-Length: 18\r\n\r\n"
 	    "GET / HTTP/1.1\r\n\r\n"), "");
+	/* an answer to the slot's owner before is none to it */
+	session_claimed(s->slot);
+	assert_int_equal(recv(p[1], head, sizeof(head), MSG_DONTWAIT), -1);
 	all.slots[crew_number()][s->slot].state = SLOT_FULL;
 	session_claimed(s->slot);
 	n = recv(p[1], head, sizeof(head) - 1, MSG_DONTWAIT);
