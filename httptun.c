@@ -6238,6 +6238,7 @@ poll_asks(struct tunnel *t, const struct head *h)
 		t->self = 2;
 		return 0;
 	}
+	request_wait(t);
 	t->state = SERVING;
 	return 1;
 }

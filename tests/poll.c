@@ -2921,6 +2921,35 @@ delete_behind_both_ends(void **state)
 	}
 }
 
+/* More comes while what came before is about to be read, and is a URL whose
+ * host has to be looked up. */
+static void
+looked_up_in_between(void **state)
+{
+	struct tun u;
+	int fd;
+
+	(void)state;
+	serve(LOCAL);
+	u = tunnel();
+	fd = client();
+	kit_puts(fd, kit_str("%s%s", head_for("GET", u.path, at(0), -1),
+	    head_for("GET", kit_str("http://localhost:%u%s", px.port, u.path),
+	    at(0), -1)));
+	pace_begins(AT_ONCE);
+	get(c, u.path, 0);
+	get(fd, u.path, 0);
+	pace_ends(AT_ONCE);
+	answers_nothing(fd, 0);
+	answers_nothing(c, 0);
+	kit_puts(u.t, "abc");
+	answers_text(fd, 0, "abc");
+	answers_text(fd, 0, "abc");
+	(void)close(fd);
+	broken_off(c, &u);
+	settles();
+}
+
 /* A target that does not read has the client wait for its answer. */
 static void
 stalled_target(void **state)
@@ -3676,7 +3705,7 @@ main(int argc, char *argv[])
 		KIT_TEST(target_goes),
 		KIT_TEST(both_directions_at_once),
 		KIT_TEST(stalled_client),
-	KIT_TEST(delete_behind_both_ends),
+	KIT_TEST(delete_behind_both_ends), KIT_TEST(looked_up_in_between),
 		KIT_TEST(stalled_target),
 		KIT_TEST(held_put_is_given_up),
 		KIT_TEST(absolute_and_mine),
