@@ -687,20 +687,25 @@ name_match(const char *pattern, const char *name, size_t n)
 	return *pattern == '\0';
 }
 
+/* Without final dots, which mean nothing: squid as a hop takes off many. */
+static size_t
+name_length(const char *name)
+{
+	size_t n = strlen(name);
+
+	while (n > 1 && name[n - 1] == '.')
+		n--;
+	return n;
+}
+
 static int
 rule_match(const struct rule *r, const char *name, unsigned port,
     const union addr *a)
 {
-	size_t n;
-
 	if (r->ports != NULL && !ports_match(r->ports, port))
 		return 0;
-	if (r->name != NULL) {
-		n = strlen(name);
-		if (n > 1 && name[n - 1] == '.')
-			n--;
-		return name_match(r->name, name, n);
-	}
+	if (r->name != NULL)
+		return name_match(r->name, name, name_length(name));
 	if (r->net.sa.sa_family == AF_UNSPEC)
 		return 1;
 	return a != NULL && addr_within(a, &r->net, r->bits);
@@ -754,9 +759,8 @@ static struct listener *listeners;	/* of -l, or who listens for -l -i */
 static int
 name_local(const char *name)
 {
-	size_t n = strlen(name);
+	size_t n = name_length(name);
 
-	n -= n > 0 && name[n - 1] == '.';
 	return name_match("localhost", name, n) ||
 	    name_match("*.localhost", name, n);
 }
@@ -4729,11 +4733,13 @@ static int
 request_allowed(const struct tunnel *t, const char *host, unsigned port,
     char *why)
 {
+	char text[HOST_MAX + 1];
 	union addr a;
 
 	if (opt.mode == MODE_EXIT || (opt.hops == NULL && !opt.reverse))
 		return 1;		/* far_allowed() judges */
-	return target_allowed(host, port, addr_literal(&a, host, port) == 0 ?
+	snprintf(text, sizeof(text), "%.*s", (int)name_length(host), host);
+	return target_allowed(host, port, addr_literal(&a, text, port) == 0 ?
 	    &a : NULL, t->local || opt.reverse || !hops_local(opt.hops), why);
 }
 

@@ -521,6 +521,38 @@ names_and_addresses(void **state)
 	run_matrix(opt, m, KIT_COUNT(m));
 }
 
+/* What a hop is asked for is judged as it is written, which it may read its
+ * own way: squid knows no final dots. */
+static void
+targets_behind_a_hop(void **state)
+{
+	static const struct matrix m[] = {
+		{ { "!127.0.0.0/8" }, { "-127.0.0.1:P", "-0x7f.1:P",
+		    "-127.0.0.1.:P", "-127.1..:P", "+localhost:P" } },
+		{ { "!one.test" }, { "-one.test:P", "-ONE.test.:P",
+		    "-one.test..:P", "+127.0.0.1:P" } },
+		{ { "127.0.0.1" }, { "+127.0.0.1:P", "~127.0.0.1.:P",
+		    "-localhost:P" } }
+	};
+	struct kit_proc *hop;
+	const char *at;
+	size_t i, k;
+	int tl6 = targets();
+
+	(void)state;
+	hop = kit_httptun(NULL, "-l", "0", NONE);
+	at = kit_str("127.0.0.1:%u", kit_listening(hop, 0));
+	for (i = 0; i < KIT_COUNT(m); i++) {
+		px.proc = kit_httptun(NULL, "-l", "-x", at, "-t",
+		    m[i].rules[0], "0", NONE);
+		px.port = kit_listening(px.proc, 0);
+		for (k = 0; m[i].trials[k] != NULL; k++)
+			tries(client(), m[i].trials[k], tl6);
+		kit_done(px.proc);
+	}
+	kit_done(hop);
+}
+
 /* A client that connects from another of this machine's addresses. */
 static int
 client_from(const char *addr)
@@ -3065,6 +3097,7 @@ main(int argc, char *argv[])
 	static const struct CMUnitTest tests[] = {
 		TEST(target_rules),
 		TEST(names_and_addresses),
+		TEST(targets_behind_a_hop),
 		TEST(client_rules),
 		TEST(rule_in_the_log),
 		TEST(faulty_rules),
