@@ -1493,7 +1493,9 @@ end_lose(struct end *e, int error)
 		return;
 	}
 	e->lost = 1;
+	/* Where both are lost nobody is left to read it for. */
 	if (!e->carrier->survives || e->eof ||
+	    (e->peer != NULL && e->peer->error != 0) ||
 	    (e->peer == NULL && e->in.len >= INPUT_MAX)) {
 		end_break(e, error);
 		return;

@@ -1323,6 +1323,24 @@ vanish_receiving(int a, int b, enum kit_way how)
 	(void)close(a);
 }
 
+/* Both go while neither reads, so that the proxy only hears of it by what it
+ * still has for them. */
+static void
+vanish_both(int a, int b, enum kit_way how)
+{
+	struct kit_stream s[] = {
+		{ a, KIT_OUT, 100 * MB, 1, 0, 0 },
+		{ b, KIT_OUT, 100 * MB, 2, 0, 0 }
+	};
+
+	kit_stuff(&s[0], 50);
+	kit_stuff(&s[1], 50);
+	if (how == KIT_WAY_HALF)
+		how = KIT_WAY_RESET;
+	kit_vanish(a, how);
+	kit_vanish(b, how);
+}
+
 static void
 vanish_open(void (*phase)(int, int, enum kit_way))
 {
@@ -1354,6 +1372,7 @@ vanishing_from_a_busy_tunnel(void **state)
 	serve(LOCAL);
 	vanish_open(vanish_sending);
 	vanish_open(vanish_receiving);
+	vanish_open(vanish_both);
 	settles();
 	serves();
 	kit_proxy_below(&px, PEAK);
