@@ -1433,6 +1433,17 @@ end_forgo(struct end *e)
 }
 
 /*
+ * A lost end that is not read to its end either, as its peer takes no more.
+ * So it may be on the peer's other side too, in another process, where all
+ * waits for us to read: then that is read over, as it has nowhere to go.
+ */
+static int
+end_stuck(const struct end *e)
+{
+	return e->error != 0 && e->peer != NULL && end_owed(e->peer);
+}
+
+/*
  * Invariant: nothing is read from an end while its peer owes bytes to the
  * other side, so what is kept is bounded by one read, an idle tunnel owns no
  * buffer, and a stalled reader stops the sender.
@@ -1444,8 +1455,10 @@ end_hungry(const struct end *e)
 		return 0;
 	if (e->eof)
 		return ws_listens(e);
+	if (e->peer != NULL && e->peer->error != 0)
+		return end_stuck(e->peer) && e->carrier != &stdio;
 	if (e->peer != NULL)
-		return !end_owed(e->peer) && e->peer->error == 0 &&
+		return !end_owed(e->peer) &&
 		    (!e->peer->finish || e->ws != NULL);
 	return !e->deaf && e->in.len < INPUT_MAX;
 }
@@ -1698,7 +1711,8 @@ end_relay(struct end *e, size_t n)
 	end_count(e, n);
 	if (to->message != NULL && n > 0)
 		p = to->message->codec->encode(to->message, p, &n);
-	if (to->finish)			/* it wants no more */
+	/* What wants no more, or is lost, gets none. */
+	if (to->finish || to->error != 0)
 		n = 0;
 	if ((n == 0 || end_push(to, p, n) == 0) && over && e->peer == to)
 		e->steps->over(e->owner, e);
@@ -1738,7 +1752,8 @@ end_splice(struct end *e)
 	struct end *to = e->peer;
 	ssize_t n;
 
-	if (!e->busy || to == NULL || !end_plain(e) || !end_plain(to) ||
+	if (!e->busy || to == NULL || to->error != 0 || !end_plain(e) ||
+	    !end_plain(to) ||
 	    (e->carrier == &stdio && !e->ipipe) ||
 	    (to->carrier == &stdio && !to->opipe))
 		return 0;

@@ -1794,6 +1794,19 @@ chain_vanishing(void **state)
 	settles();
 }
 
+/* The same on both sides of two proxies: each waits for the other one. */
+static void
+chain_vanishing_from_both_sides(void **state)
+{
+	struct kit_proc *hop = kit_httptun(NULL, "-l", "0", NULL);
+
+	(void)state;
+	serve("-x", kit_str("127.0.0.1:%u", kit_listening(hop, 0)), LOCAL);
+	vanish_open(vanish_both);
+	settles();
+	kit_done(hop);
+}
+
 
 /* ---- signals ------------------------------------------------------------- */
 
@@ -2037,6 +2050,7 @@ main(void)
 		KIT_TEST(chain_refused),
 		KIT_TEST(chain_with_credentials),
 		KIT_TEST(chain_vanishing),
+		KIT_TEST(chain_vanishing_from_both_sides),
 		KIT_TEST(signals),
 		KIT_TEST(many_tunnels),
 		KIT_TEST(few_descriptors),
