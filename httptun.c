@@ -1751,6 +1751,15 @@ opening_learn(const struct opening *o)
 		h->best = o->pick[h->place];
 }
 
+/* The far end goes, with all that it stands on and would hear from. */
+static void
+far_drop(struct tunnel *t, int broken)
+{
+	poller_leave(t);
+	sleeve_drop(&t->sleeve, broken);
+	(broken ? end_reset : end_close)(&t->far);
+}
+
 /* Leaves the far end, in whatever state. */
 static void
 opening_stop(struct tunnel *t)
@@ -2335,7 +2344,7 @@ far_leave(struct tunnel *t)
 	struct tunnel *s;
 
 	if (t->far.ws == NULL || (s = tunnel_new(&by_sleeve)) == NULL) {
-		end_close(&t->far);
+		far_drop(t, 0);
 		return;
 	}
 	sleeve_take(s, t);
@@ -5136,7 +5145,7 @@ http_malformed(struct tunnel *t)
 {
 	totals->open--;
 	end_part(&t->near);
-	end_reset(&t->far);
+	far_drop(t, 1);
 	t->near.message = NULL;
 	t->near.error = 0;
 	t->keep = 0;
@@ -5151,7 +5160,7 @@ http_fail(struct tunnel *t, const char *error, const char *why)
 
 	totals->open--;
 	end_part(&t->near);
-	end_close(&t->far);
+	far_drop(t, 1);
 	t->near.message = NULL;
 	t->keep = 0;
 	snprintf(proxy_status, sizeof(proxy_status), "error=%s", error);

@@ -2947,6 +2947,30 @@ chain_of_our_own(void **state)
 	kit_proxy_below(&first, PEAK);
 }
 
+/* A reply that is none has one answer, whatever else still comes that way. */
+static void
+chain_of_sessions(void **state)
+{
+	struct kit_proxy first;
+	struct pair p;
+
+	(void)state;
+	SERVE(LOCAL);
+	first = px;
+	SERVE("-x", kit_str("poll://127.0.0.1:%u", first.port), LOCAL);
+	p = asked("GET http://localhost:{}/ HTTP/1.1\r\nHost: h\r\n\r\n");
+	(void)request_at(p.o);
+	kit_puts(p.o, kit_times(300000, "x"));
+	(void)kit_refusal(p.c, 502, "http_protocol_error", KIT_CLOSES);
+	(void)close(p.c);
+	(void)close(p.o);
+	kit_proxy_settles(&px);
+	kit_proxy_settles(&first);
+	kit_signal(px.proc->pid, SIGUSR1);
+	kit_err_wait(px.proc, " workers");
+	kit_err_has(px.proc, "totals: 0 open, 1 tunnels,");
+}
+
 
 /* ---- curl, apt-get, Chromium --------------------------------------------- */
 
@@ -3281,7 +3305,8 @@ static const struct CMUnitTest tests[] = {
 	KIT_TEST(rules_for_targets), KIT_TEST(rules_for_clients),
 	KIT_TEST(nothing_but_tls), KIT_TEST(log_lines),
 	KIT_TEST(chain_carries), KIT_TEST(chain_refused),
-	KIT_TEST(chain_of_our_own), KIT_TEST(under_curl),
+	KIT_TEST(chain_of_our_own), KIT_TEST(chain_of_sessions),
+	KIT_TEST(under_curl),
 	KIT_TEST(under_curl_with_credentials), KIT_TEST(under_apt_get),
 	KIT_TEST(under_chromium)
 };
