@@ -1419,6 +1419,7 @@ static void	hop_reached(struct tunnel *);
 static void	link_want(struct tunnel *);
 static void	linger_late(void *);
 static void	forward_leave(struct forward *);
+static void	exit_fill(void *);
 static void	errand_end(struct errand *);
 static void	poller_start(struct tunnel *, struct hop *);
 static void	poller_leave(struct tunnel *);
@@ -1577,6 +1578,8 @@ tunnel_free(void *arg)
 	free(t->what);
 	free(t->user);
 	free(t);
+	if (opt.mode == MODE_EXIT)	/* which may have been full */
+		exit_fill(NULL);
 }
 
 /* Whatever is under way is not waited for any more. */
@@ -7805,9 +7808,7 @@ exit_ended(struct tunnel *t, const char *why, int broken)
 {
 	(void)why;
 	(void)broken;
-	if (t->used)
-		exit_fill(NULL);	/* there may be room again */
-	else {
+	if (!t->used) {
 		exits.asking -= !t->at_exit;
 		exit_retry(0);
 	}

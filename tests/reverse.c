@@ -1623,6 +1623,39 @@ gw_refused(struct kit_ws w, int status)
 	(void)close(w.fd);
 }
 
+/* A full exit parks again with the first place that it has, be it its only
+ * one: those that it serves may go on for long. */
+static void
+full_exit(void **state)
+{
+	static const struct {
+		const char	*limit;		/* of descriptors */
+		int		 places;
+	} cases[] = {
+		{ "18", 1 }, { "24", 4 }
+	};
+	struct kit_pair p[4];
+	size_t n;
+	int i;
+
+	(void)state;
+	for (n = 0; n < KIT_COUNT(cases); n++) {
+		gateway("-r", LOCAL);
+		xp = kit_start(NULL, "sh", "-c", "ulimit -n $0; exec \"$@\"",
+		    cases[n].limit, kit_binary(), "-r", "-x", url(px.port),
+		    "-t", "127.0.0.1", "-s", VIA, NONE);
+		parked(cases[n].places);
+		for (i = 0; i < cases[n].places; i++)
+			p[i] = tunnel();
+		kit_farewell(p[0]);
+		serves();
+		for (i = 1; i < cases[n].places; i++)
+			kit_farewell(p[i]);
+		parked(cases[n].places);
+		kit_done(xp);
+	}
+}
+
 /* Four links, one CONNECT each, and a new one as soon as one is used. */
 static void
 four_links(void **state)
@@ -2612,6 +2645,7 @@ main(void)
 		TEST(ends_at_an_exit),
 		TEST(waiting_for_an_exit),
 		TEST(four_links),
+		TEST(full_exit),
 		TEST(two_connects),
 		TEST(asked_otherwise),
 		TEST(asked_at_once),
