@@ -1504,10 +1504,23 @@ tunnels_max(void)
 	return max > 1 ? max : 1;
 }
 
+/*
+ * How much of that others may fill: a gateway's links are parked in worker 0
+ * only, and without room for them there nobody would get one.
+ */
+static int
+load_max(void)
+{
+	int max = tunnels_max(), parks = opt.mode == MODE_LISTEN &&
+	    opt.reverse && crew_number() == 0;
+
+	return parks ? max - (max + 2) / 4 : max;
+}
+
 static int
 tunnels_room(void)
 {
-	return !leaving && load < tunnels_max();
+	return !leaving && load < load_max();
 }
 
 /* Tells the first process when this worker fills up, and when it has room. */
@@ -1516,10 +1529,10 @@ worker_load(void)
 {
 	static int full;
 
-	if (!full && load >= tunnels_max()) {
+	if (!full && load >= load_max()) {
 		full = 1;
 		(void)crew_tell(CREW_FULL, CREW_FIRST, 0, -1);
-	} else if (full && load <= tunnels_max() * 3 / 4) {
+	} else if (full && load <= load_max() * 3 / 4) {
 		full = 0;
 		(void)crew_tell(CREW_ROOM, CREW_FIRST, 0, -1);
 	}
@@ -7628,7 +7641,7 @@ link_arrived(int fd)
 
 	fd_own(fd);
 	fd_peer(fd, &peer);
-	if (draining || !tunnels_room()) {
+	if (draining || load >= tunnels_max()) {
 		close(fd);
 		return;
 	}

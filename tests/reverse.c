@@ -1656,6 +1656,28 @@ full_exit(void **state)
 	}
 }
 
+/* A gateway's tunnels are as many as its workers hold: where the first one is
+ * full, links still find room there to be parked. */
+static void
+full_gateway(void **state)
+{
+	struct kit_pair p[60];
+	size_t i;
+
+	(void)state;
+	tl = kit_listen(AF_INET, &tport);
+	kit_proxy_is(&px, kit_start(NULL, "sh", "-c",
+	    "ulimit -n 64; exec \"$@\"", "sh", kit_binary(), "-l", "-r",
+	    LOCAL));
+	xp = NULL;
+	one_exit("-t", "127.0.0.1", "-s", VIA, NONE);
+	for (i = 0; i < KIT_COUNT(p); i++)
+		p[i] = tunnel();
+	for (i = 0; i < KIT_COUNT(p); i++)
+		kit_farewell(p[i]);
+	serves();
+}
+
 /* Four links, one CONNECT each, and a new one as soon as one is used. */
 static void
 four_links(void **state)
@@ -2646,6 +2668,7 @@ main(void)
 		TEST(waiting_for_an_exit),
 		TEST(four_links),
 		TEST(full_exit),
+		TEST(full_gateway),
 		TEST(two_connects),
 		TEST(asked_otherwise),
 		TEST(asked_at_once),
