@@ -2966,6 +2966,10 @@ far_broken(void *arg, struct end *e)
 	if (t->state == OPENING && e->error == ECHILD) {
 		error = opening_command(t, &who);
 		tunnel_refuse(t, 502, error, who, "%s", end_why(e));
+	} else if (t->state == OPENING && e->error == EPROTO) {
+		/* Not gone: what it says is nonsense. */
+		tunnel_refuse(t, 502, "http_protocol_error", opening_who(t),
+		    "%s", end_why(e));
 	} else if (t->state == OPENING) {
 		t->opening->silent |= e->error == ETIMEDOUT;
 		hop_closed(t, end_why(e));

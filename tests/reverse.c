@@ -1204,6 +1204,50 @@ bodies_of_refusals(void **state)
 		kit_fail("control characters in the log");
 }
 
+/* One whose frames are wrong has not died: that is an answer, and nonsense. */
+static void
+frames_of_an_answer(void **state)
+{
+	static const struct {
+		const char	*bytes;
+		size_t		 len;
+	} cases[] = {
+#define B(s)	{ s, sizeof(s) - 1 }
+		B("\x81\x83\0\0\0\0bye"),
+		B("\x82\x05hello"),			/* no mask */
+		B("\x83\x80\0\0\0\0"),			/* no such opcode */
+		B("\xc2\x80\0\0\0\0"),			/* RSV1 */
+		B("\x88\x82\0\0\0\0\x03\xed"),		/* Close 1005 */
+		B("\x82\xff\0\0\0\1\0\0\0\0\0\0\0\0")	/* too long */
+#undef B
+	};
+	struct kit_ws w[2];
+	size_t n;
+	int c, i;
+
+	(void)state;
+	gateway("-r", LOCAL);
+	w[1] = ex_parks();
+	for (n = 0; n < KIT_COUNT(cases); n++) {
+		kit_note("case %zu", n);
+		w[0] = ex_parks();
+		c = ask(kit_request("a.target:80", ""));
+		i = ws_which(w, 2);
+		ex_asked(w[i], "a.target:80");
+		kit_send(w[i].fd, cases[n].bytes, cases[n].len);
+		(void)kit_refusal(c, 502, "http_protocol_error", KIT_STAYS);
+		ws_ends(w[i]);
+		(void)close(c);
+		w[1] = w[!i];
+	}
+	rests();
+	ws_send(w[1], PING, "not asked", 9);
+	ws_is(w[1], PONG, "not asked");
+	kit_ws_close(&w[1], 1000);
+	ws_bye(w[1], 0);
+	kit_proxy_settles(&px);
+}
+
 /* One that goes in the middle of it, or ends its direction there. */
 static void
 half_an_answer(void **state)
@@ -2661,6 +2705,7 @@ main(void)
 		TEST(answers_of_an_exit),
 		TEST(bodies_of_refusals),
 		TEST(half_an_answer),
+		TEST(frames_of_an_answer),
 		TEST(a_link_serves_once),
 		TEST(another_link_is_tried),
 		TEST(parked_and_talks),
