@@ -4706,7 +4706,10 @@ ws_judge(struct tunnel *t, const struct head *h, enum framing framing,
     struct verdict *v)
 {
 	const char *protocol = ws_agreed(h);
+	int malformed = request_malformed(h, framing) != NULL;
 
+	if (malformed)
+		t->keep = 0;
 	/* WebSocket has no same-origin policy: no page may get in here. */
 	if (head_field(h, "Origin", NULL) != NULL) {
 		snprintf(v->why, sizeof(v->why), "asked by a web page");
@@ -4716,7 +4719,7 @@ ws_judge(struct tunnel *t, const struct head *h, enum framing framing,
 	if (!request_authorized(t, h, "Authorization")) {
 		v->status = 401;
 		v->text = "credentials wanted";
-	} else if (framing != BODY_NONE || ws_malformed(h)) {
+	} else if (malformed || framing != BODY_NONE || ws_malformed(h)) {
 		t->keep = 0;
 		v->status = 400;
 		v->text = "no opening handshake";
@@ -4793,7 +4796,8 @@ request_judge(struct tunnel *t, const struct head *h, char *host,
 
 	t->keep = head_persists(h) && framing == BODY_NONE && !draining;
 	t->bodiless = head_method(h, "HEAD") ? 1 : 0;
-	v->text = request_malformed(h, framing);
+	/* A handshake has its own order: ws_judge(). */
+	v->text = purpose == FOR_WS ? NULL : request_malformed(h, framing);
 	if (v->text == NULL)
 		v->text = request_target(h, host, port);
 	if (v->text != NULL) {

@@ -904,8 +904,14 @@ static const struct {
 	{ GET("/") "Origin: x\r\n" UPGRADE "\r\n", 403, KIT_EITHER },
 	{ GET("/") "Origin: x\r\n" UPGRADE KEY_LINE
 	    "Sec-WebSocket-Version: 8\r\n\r\n", 403, KIT_EITHER },
+	{ "GET / HTTP/1.1\r\nOrigin: x\r\n" UPGRADE KEY_LINE V13 "\r\n",
+	    403, KIT_CLOSES },
+	{ GET("/") "Host: two\r\nOrigin: x\r\n" UPGRADE KEY_LINE V13 "\r\n",
+	    403, KIT_CLOSES },
 	{ GET("/") UPGRADE "Sec-WebSocket-Version: 8\r\n\r\n",
 	    400, KIT_EITHER },
+	{ "GET / HTTP/1.1\r\n" UPGRADE KEY_LINE
+	    "Sec-WebSocket-Version: 8\r\n\r\n", 400, KIT_CLOSES },
 	{ GET("/") UPGRADE KEY_LINE "Sec-WebSocket-Version: 8\r\n" P(ASKED)
 	    "\r\n", 426, KIT_EITHER },
 	/* no upgrade at all */
@@ -1014,6 +1020,9 @@ credentials(void **state)
 
 	c = kit_ask(&px, kit_ws_request("Origin: x\r\n"));
 	(void)kit_refusal(c, 403, NULL, KIT_STAYS);
+	(void)close(c);
+	c = kit_ask(&px, "GET / HTTP/1.1\r\n" UPGRADE KEY_LINE V13 "\r\n");
+	(void)kit_refusal(c, 401, NULL, KIT_CLOSES);
 	(void)close(c);
 	settles();
 }
