@@ -5494,7 +5494,7 @@ poll_reply(struct tunnel *t, int code, uint64_t offset, uint64_t end,
 		bad |= buf_put(&b, body, n);
 	t->state = HEAD;
 	t->asked = 1;
-	t->hushed = 0;
+	t->hushed = t->native = 0;
 	request_forget(t);
 	if (bad) {
 		buf_free(&b);

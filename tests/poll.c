@@ -1635,6 +1635,29 @@ repeat_cut(void **state)
 	settles();
 }
 
+/* Half a head behind a PUT: how much was taken is not said, least of all 0. */
+static void
+late_head(void **state)
+{
+	const struct answer *a;
+	struct tun u;
+
+	(void)state;
+	serve("-w", "1", LOCAL);
+	u = tunnel();
+	put(c, u.path, 0, "hello");
+	(void)answers_at(c, 200, 5);
+	kit_puts(c, kit_str("PUT %s HTTP/1.1\r\n", u.path));
+	a = answer(c);
+	assert_int_equal(a->status, 408);
+	assert_int_equal(a->offset, -1);
+	(void)close(c);
+	c = client();
+	assert_int_equal(where(c, &u), 5);
+	deleted(c, u.path);
+	settles();
+}
+
 /* One that has announced the end, too. */
 static void
 put_cut_before_its_end(void **state)
@@ -3680,6 +3703,7 @@ main(int argc, char *argv[])
 		KIT_TEST(half_close),
 		KIT_TEST(put_cut),
 		KIT_TEST(repeat_cut),
+		KIT_TEST(late_head),
 		KIT_TEST(put_cut_before_its_end),
 		KIT_TEST(put_beside_an_older),
 		KIT_TEST(put_beside_the_end),
