@@ -7185,15 +7185,15 @@ lane_read(struct lane *l)
 	int over = 0;
 	ssize_t r;
 
+	if (m->in == BODY_NONE) {
+		lane_over(l);
+		return;
+	}
 	if (l->stream && p->t->far.peer != NULL) {
 		far->message = m;
 		if (!p->t->asker->inner)
 			far->meter = &tunnel_totals(p->t)->down;
 		end_join(far, p->t->far.peer);
-		return;
-	}
-	if (m->in == BODY_NONE) {
-		lane_over(l);
 		return;
 	}
 	if (in.len > 0) {

@@ -1755,6 +1755,23 @@ framed(void **state)
 	farewell(p);
 }
 
+/* A GET's answer may have a length of 0, and the end may be said with it. */
+static void
+empty_answers(void **state)
+{
+	struct kit_proc *p = tunnel();
+
+	(void)state;
+	says(want("GET"), 200, at(0), "");
+	give(p, 10);
+	says(want("GET"), 200, at_end(10, 10), "");
+	kit_eof(p->out);
+	bring(p, 10);
+	none(p, "GET");
+	kit_half_close(p->in);
+	ends_well(p);
+}
+
 /* The same a byte at a time. */
 static void
 byte_by_byte(void **state)
@@ -3923,6 +3940,7 @@ main(int argc, char *argv[])
 		KIT_TEST(end_is_said_again),
 		KIT_TEST(cut_anywhere),
 		KIT_TEST(framed),
+		KIT_TEST(empty_answers),
 		KIT_TEST(byte_by_byte),
 		KIT_TEST(kept_and_closed),
 		KIT_TEST(all_cut),
