@@ -6501,6 +6501,7 @@ struct poller {
 			 gone:1;	/* freed after this turn */
 	struct buf	 up;		/* what is not acknowledged */
 	uint64_t	 base;		/* where in the stream up begins */
+	uint64_t	 told;		/* how much the server may have */
 	uint64_t	 have;		/* what came from the target */
 	uint64_t	 end;		/* where that ends, or UNKNOWN */
 	size_t		 body;		/* bytes of a PUT at most, */
@@ -6847,6 +6848,8 @@ lane_send(struct lane *l)
 	}
 	if (l->purport == TO_OPEN)
 		p->posted = 1;
+	if (l->purport == TO_PUT && p->told < l->offset + l->length)
+		p->told = l->offset + l->length;
 	l->sent = 1;
 	l->status = 0;
 	l->stream = 0;
@@ -7023,7 +7026,7 @@ lane_acked(struct lane *l, uint64_t to)
 	struct poller *p = l->p;
 	int empty = to == p->base && (l->length > 0 || l->ending);
 
-	if (to < p->base || to > p->base + p->up.len) {
+	if (to < p->base || to > p->told) {
 		poller_fail(p, p->hop->who, 502, l->status,
 		    "an impossible Tunnel-Offset");
 		return;

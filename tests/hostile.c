@@ -1543,6 +1543,27 @@ impossible(void **state)
 	}
 }
 
+/* Nor can it have what has not been sent yet. */
+static void
+ahead_of_us(void **state)
+{
+	static const int statuses[] = { 200, 409 };
+	struct kit_proc *p;
+	struct ask *a;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < KIT_COUNT(statuses); i++) {
+		p = half_way();
+		a = pending("PUT");
+		assert_int_equal(a->off + a->len, 15);
+		feed(p, 10);
+		kit_idle(p);
+		says(a, statuses[i], at(16), "");
+		gives_up(p, "impossible");
+	}
+}
+
 /* The end that was told before is another. */
 static void
 another_end(void **state)
@@ -3935,6 +3956,7 @@ main(int argc, char *argv[])
 		KIT_TEST(refused),
 		KIT_TEST(gone),
 		KIT_TEST(impossible),
+		KIT_TEST(ahead_of_us),
 		KIT_TEST(another_end),
 		KIT_TEST(part_of_a_put),
 		KIT_TEST(end_is_said_again),
