@@ -6474,6 +6474,7 @@ struct lane {
 	uint64_t	 offset;	/* that the request had */
 	size_t		 length;	/* of its body */
 	size_t		 unsent;	/* of it, when last looked at */
+	uint64_t	 came;		/* from the target, by then */
 	uint64_t	 to, end;	/* of the answer's fields, or UNKNOWN */
 	struct piece	 piece;
 	char		 text[WHY_MAX];	/* how a text/plain body begins */
@@ -6516,6 +6517,7 @@ static const struct carrier poller_carrier;
 
 static void	lane_go(struct lane *);
 static void	lane_fail(struct lane *, const char *);
+static void	lane_late(void *);
 static void	poller_keep(void *);
 static void	poller_rouse(struct poller *);
 
@@ -6802,17 +6804,30 @@ lane_credentials(struct lane *l, struct buf *b)
 	return bad;
 }
 
+/* Waits for an answer, or for more of it. */
+static void
+lane_wait(struct lane *l)
+{
+	l->came = l->p->have;
+	timer_set(&l->timer, l->p->dialect == NATIVE ? POLL_ANSWER_MS :
+	    OLDER_ANSWER_MS, lane_late, l);
+}
+
 static void
 lane_late(void *arg)
 {
 	struct lane *l = arg;
 	size_t unsent = l->c->far.out.len;
 
-	/* What we do not take cannot come, nor an answer before its request. */
+	/*
+	 * What we do not take cannot come, nor an answer before its request;
+	 * and what comes from an older server comes only once.
+	 */
 	if ((l->stream && l->p->t != NULL && l->p->t->near.out.len > 0) ||
-	    unsent < l->unsent) {
+	    unsent < l->unsent || (l->stream && l->p->dialect != NATIVE &&
+	    l->p->have > l->came)) {
 		l->unsent = unsent;
-		timer_set(&l->timer, POLL_ANSWER_MS, lane_late, l);
+		lane_wait(l);
 		return;
 	}
 	/* What the system still has of it would hold up the next one. */
@@ -6855,7 +6870,7 @@ lane_send(struct lane *l)
 	l->stream = 0;
 	l->text[0] = '\0';
 	l->asked = loop_now();
-	timer_set(&l->timer, POLL_ANSWER_MS, lane_late, l);
+	lane_wait(l);
 	c->far.more = raw.n > 0;
 	end_send(&c->far, request.p + request.off, request.len);
 	c->far.more = 0;
@@ -6943,12 +6958,24 @@ lane_hopeless(const struct lane *l)
 	    loop_now() - since >= (int64_t)SESSION_SECS * 1000;
 }
 
+/*
+ * Whether asking again could double or lose bytes: an older server does not
+ * say what it has taken, nor give twice.  But a kept connection that fails at
+ * once was closed before the request.
+ */
+static int
+lane_once(const struct lane *l)
+{
+	return l->p->open && l->p->dialect != NATIVE && l->sent &&
+	    !(l->kept && l->status == 0 && loop_now() - l->asked < 1000);
+}
+
 /* No answer came, or none of the server's. */
 static void
 lane_fail(struct lane *l, const char *why)
 {
 	struct poller *p = l->p;
-	int kept = l->kept && l->status == 0;
+	int kept = l->kept && l->status == 0, once = lane_once(l);
 
 	if (l->sent)
 		lane_pace(l, 1);
@@ -6958,6 +6985,11 @@ lane_fail(struct lane *l, const char *why)
 	l->stream = 0;
 	if (p->t == NULL && !kept) {
 		poller_free(p);
+		return;
+	}
+	if (p->t != NULL && once) {
+		poller_fail(p, p->hop->who, 502, 0, "%s, a part may be lost",
+		    why);
 		return;
 	}
 	if (lane_hopeless(l)) {
@@ -7302,7 +7334,7 @@ lane_answer(struct lane *l, const struct head *h, size_t len)
 	    (l->native && l->to == l->offset));
 	l->piece.message.codec = l->stream ? &piece_codec : &message_codec;
 	if (l->stream)
-		timer_set(&l->timer, POLL_ANSWER_MS, lane_late, l);
+		lane_wait(l);
 	lane_read(l);
 }
 

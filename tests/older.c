@@ -1151,6 +1151,80 @@ our_target_resets(void **state)
 	kit_err_wait(peer, "DELETE 200\n");
 }
 
+/* The next request's connection, its body read; it is of this method. */
+static int
+comes(int lfd, const char *method)
+{
+	char buf[4096], body[64];
+	const char *length;
+	int c = kit_accept(lfd);
+
+	(void)kit_head(c, buf, sizeof(buf));
+	if (strncmp(buf, method, strlen(method)) != 0)
+		kit_fail("no %s: <<%s>>", method, buf);
+	if ((length = kit_one_field(buf, "Content-Length")) != NULL)
+		kit_recv(c, body, strtoul(length, NULL, 10));
+	return c;
+}
+
+/* The only answer there, and its end. */
+static void
+told(int c, const char *text)
+{
+	kit_puts(c, text);
+	kit_half_close(c);
+	(void)kit_until_end(c);
+	(void)close(c);
+}
+
+/* They do not count, so what is lost on the way is not asked again: bytes
+ * would come twice, or be lost without a word. */
+static void
+lost_on_the_way(void **state)
+{
+	static const struct {
+		const char	*answer;	/* NULL: a PUT has none */
+		const char	*out;
+	} cases[] = {
+		{ NULL, "" },
+		{ "", "" },
+		{ "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "" },
+		{ "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel",
+		    "hel" },
+		{ "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+		    "3\r\nhel\r\n", "hel" },
+	};
+	struct kit_proc *p;
+	unsigned port;
+	int lfd, g;
+	size_t i;
+
+	for (i = 0; i < KIT_COUNT(cases); i++) {
+		kit_note("case %zu", i);
+		lfd = kit_listen(AF_INET, &port);
+		p = kit_httptun(NULL, "-x", kit_str("poll://127.0.0.1:%u",
+		    port), "127.0.0.1", "9", NONE);
+		if (*state == &bridge)
+			told(comes(lfd, "POST"), "HTTP/1.0 406 No\r\n\r\n");
+		told(comes(lfd, "POST"), *state == &bridge ?
+		    "HTTP/1.0 201 Created\r\n\r\n" :
+		    "HTTP/1.0 200 OK\r\n\r\n");
+		g = comes(lfd, "GET");
+		if (cases[i].answer != NULL)
+			told(g, cases[i].answer);
+		else {
+			kit_puts(p->in, "once");
+			told(comes(lfd, "PUT"), "");
+		}
+		told(comes(lfd, "DELETE"), "HTTP/1.0 200 OK\r\n\r\n");
+		kit_expect(p->out, cases[i].out);
+		kit_eof(p->out);
+		kit_exits(p, 1);
+		kit_err_has(p, "may be lost");
+		(void)close(lfd);
+	}
+}
+
 static void
 our_signal(void **state)
 {
@@ -1208,6 +1282,7 @@ main(void)
 		EACH(our_port),
 		EACH(our_target_refuses),
 		KIT_TEST(our_target_resets),
+		EACH(lost_on_the_way),
 		EACH(our_signal),
 	};
 
