@@ -7176,7 +7176,8 @@ lane_over(struct lane *l)
 	l->c->far.meter = NULL;
 	l->busy = l->sent = 0;
 	l->kept = 1;
-	if (!l->persists || p->dialect == KHUEVU)
+	/* What is behind an answer is none to the next request. */
+	if (!l->persists || p->dialect == KHUEVU || l->c->far.in.len > 0)
 		lane_drop(l);
 	if (p->t != NULL && l->stream) {
 		p->t->far.got = p->have;
@@ -7239,6 +7240,7 @@ lane_read(struct lane *l)
 			lane_fail(l, "a malformed body");
 			return;
 		}
+		l->persists &= used == in.len;
 		n = strlen(l->text);
 		if (!l->stream)
 			text_escape(l->text + n, sizeof(l->text) - n,

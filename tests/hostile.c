@@ -1793,6 +1793,41 @@ empty_answers(void **state)
 	ends_well(p);
 }
 
+/* An answer that is there twice: the other one is nobody's. */
+static void
+answers_twice(void **state)
+{
+	struct kit_proc *p = tunnel();
+	const char *text;
+	char bytes[11];
+	struct ask *a;
+	int i, n;
+
+	(void)state;
+	for (i = 0; i < 4; i++) {
+		n = i % 2 ? 10 : 0;
+		feed(p, 10);
+		a = want("PUT");
+		gw->up = gw->fed;
+		text = kit_str("HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n"
+		    "\r\n%.*s", at(gw->up), n, n, "0123456789");
+		kit_puts(a->fd, kit_str("%s%s", text, text));
+		done(a);
+		bring(p, 10);
+		a = want("GET");
+		kit_fill(bytes, (size_t)n, DOWN, a->off);
+		text = kit_str("HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n"
+		    "\r\n", at(a->off), n);
+		memcpy(bytes + n, "", 1);
+		kit_puts(a->fd, kit_str("%s%s%s%s", text, bytes, text, bytes));
+		gw->down += (uint64_t)n;
+		done(a);
+		drain(p, (size_t)n);
+		give(p, 10);
+	}
+	farewell(p);
+}
+
 /* The same a byte at a time. */
 static void
 byte_by_byte(void **state)
@@ -3963,6 +3998,7 @@ main(int argc, char *argv[])
 		KIT_TEST(cut_anywhere),
 		KIT_TEST(framed),
 		KIT_TEST(empty_answers),
+		KIT_TEST(answers_twice),
 		KIT_TEST(byte_by_byte),
 		KIT_TEST(kept_and_closed),
 		KIT_TEST(all_cut),
