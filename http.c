@@ -865,8 +865,16 @@ message_open_ended(const struct message *m)
 	return m->in == BODY_CLOSE;
 }
 
+static size_t
+message_due(const struct message *m)
+{
+	return m->in == BODY_LENGTH && m->left < SIZE_MAX ? (size_t)m->left :
+	    SIZE_MAX;
+}
+
 const struct codec message_codec = {
-	message_decode, message_encode, message_last, message_open_ended
+	message_decode, message_encode, message_last, message_open_ended,
+	message_due
 };
 
 /* ---- poll carrier ------------------------------------------------------------ */
@@ -1053,7 +1061,8 @@ piece_decode(struct message *message, unsigned char *p, size_t n, size_t *used,
 }
 
 const struct codec piece_codec = {
-	piece_decode, message_encode, message_last, message_open_ended
+	piece_decode, message_encode, message_last, message_open_ended,
+	message_due
 };
 
 /* Appends text in which a folded line becomes blanks. */

@@ -296,6 +296,8 @@ struct codec {
 	size_t		(*last)(const struct message *, unsigned char *);
 	/* Whether the end of the connection is that of the message. */
 	int		(*open_ended)(const struct message *);
+	/* How many bytes the message still has; SIZE_MAX: who knows. */
+	size_t		(*due)(const struct message *);
 };
 
 /* A message with one body in and one out (RFC 9112, 6). */

@@ -1777,11 +1777,16 @@ end_splice(struct end *e)
 static size_t
 end_room(const struct end *e)
 {
+	size_t most, due;
+
 	if (e->eof)
 		return CHUNK;
 	if (e->peer == NULL)
 		return INPUT_MAX - e->in.len;
-	return end_plain(e->peer) ? BULK : CHUNK;
+	most = end_plain(e->peer) ? BULK : CHUNK;
+	/* What is behind a message is kept, and may have to be passed on. */
+	due = e->message != NULL ? e->message->codec->due(e->message) : most;
+	return due < most - INPUT_MAX ? due + INPUT_MAX : most;
 }
 
 static void

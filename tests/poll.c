@@ -3313,6 +3313,8 @@ too_many(void **state)
 
 #define CREW	4
 #define FLOCK	8
+#define ROUNDS	4
+#define LOAD	(10 * KB)
 
 /* Whichever worker a connection comes to, it reaches each session. */
 static void
@@ -3353,6 +3355,42 @@ four_workers(void **state)
 		kit_expect(fd, KIT_OK);
 		kit_farewell(p);
 	}
+	settles();
+}
+
+/* Requests for all sessions in one go, on one connection, which goes from one
+ * worker to the other with what each of them has read. */
+static void
+pipelined_for_all(void **state)
+{
+	static char all[ROUNDS * FLOCK * (LOAD + KB)];
+	struct tun u[FLOCK];
+	const char *head;
+	size_t n = 0;
+	int i;
+
+	(void)state;
+	serve("-j", "4", LOCAL);
+	for (i = 0; i < FLOCK; i++) {
+		(void)close(c);
+		c = client();
+		u[i] = tunnel();
+	}
+	for (i = 0; i < ROUNDS * FLOCK; i++) {
+		head = head_for("PUT", u[i % FLOCK].path,
+		    at((uint64_t)(i / FLOCK) * LOAD), LOAD);
+		memcpy(all + n, head, strlen(head));
+		n += strlen(head);
+		kit_fill(all + n, LOAD, 1, (uint64_t)(i / FLOCK) * LOAD);
+		n += LOAD;
+	}
+	kit_send(c, all, n);
+	for (i = 0; i < ROUNDS * FLOCK; i++) {
+		(void)answers_at(c, 200, (uint64_t)(i / FLOCK + 1) * LOAD);
+		target_has(&u[i % FLOCK], (uint64_t)(i / FLOCK + 1) * LOAD);
+	}
+	for (i = 0; i < FLOCK; i++)
+		farewell(c, &u[i]);
 	settles();
 }
 
@@ -3738,6 +3776,7 @@ main(int argc, char *argv[])
 		KIT_TEST(many_that_come_later),
 		KIT_TEST(too_many),
 		KIT_TEST(four_workers),
+		KIT_TEST(pipelined_for_all),
 		KIT_TEST(channels_full),
 		KIT_TEST(worker_dies),
 		KIT_TEST(log_line),
