@@ -127,7 +127,7 @@
 #define POLL_BODY_MIN	1024	/* of ours, where 413 was the answer */
 #define KHUEVU_MAX	51200	/* of a PUT, before it is encoded */
 #define POLL_ANSWER_MS	35000	/* until an answer is not waited for */
-#define OLDER_ANSWER_MS	67000	/* the bridge's server holds a GET for 57 s */
+#define OLDER_ANSWER_MS	67000	/* the bridge's holds a GET for 57 s */
 #define POLL_SLOW_MS	10000	/* what fails behind that was too long */
 #define POLL_KEEP_MS	25000	/* an empty PUT, when there is no GET */
 #define DELETE_MS	2000	/* that the server's answer to it may take */
