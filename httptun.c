@@ -8644,6 +8644,8 @@ main(int argc, char **argv)
 	opt.workers = 1;
 	seen = opt_parse(argc, argv);
 	opt_environment();
+	if (opt.inetd)
+		fd_discreet();
 	opt.mode = opt.listen ? MODE_LISTEN :
 	    opt.forwards != NULL || opt.file != NULL ? MODE_LOCAL :
 	    opt.reverse ? MODE_EXIT : MODE_STDIO;

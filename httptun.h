@@ -875,6 +875,8 @@ int	crew_number(void);		/* which worker this is */
 
 /* Opens /dev/null where 0, 1 or 2 are closed, ignores SIGPIPE. */
 void	fd_sane(void);
+/* inetd(8) leaves the client on stderr, too: then nothing is said there. */
+void	fd_discreet(void);
 int	fd_pair(int *fd);	/* two connected stream sockets.  -1: errno */
 /* Whom a TCP socket is connected to; AF_UNSPEC: that cannot be told. */
 void	fd_peer(int fd, union addr *);

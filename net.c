@@ -951,6 +951,22 @@ fd_sane(void)
 }
 
 void
+fd_discreet(void)
+{
+	struct stat in, err;
+	int fd;
+
+	if (fstat(STDIN_FILENO, &in) == -1 || !S_ISSOCK(in.st_mode) ||
+	    fstat(STDERR_FILENO, &err) == -1 || !S_ISSOCK(err.st_mode) ||
+	    in.st_dev != err.st_dev || in.st_ino != err.st_ino)
+		return;
+	if ((fd = open("/dev/null", O_WRONLY)) != -1) {
+		(void)dup2(fd, STDERR_FILENO);
+		close(fd);
+	}
+}
+
+void
 random_bytes(void *dst, size_t n)
 {
 	unsigned char *p = dst;

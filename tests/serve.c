@@ -2867,6 +2867,28 @@ inetd_with_a_connection(void **state)
 	assert_string_equal(l.status, "502");
 }
 
+/* inetd(8) leaves the client on stderr, too: it gets nothing but answers. */
+static void
+inetd_with_stderr(void **state)
+{
+	const char *users = kit_file("users", 0644, "alice:secret\n");
+	struct kit_opt opt = { 0 };
+	unsigned port;
+	int lfd, c;
+
+	(void)state;
+	lfd = kit_listen(AF_INET, &port);
+	c = kit_connect(AF_INET, port);
+	opt.in = opt.out = opt.err = kit_accept(lfd);
+	px.proc = kit_httptun(&opt, "-l", "-i", "-vv", "-a", users, NONE);
+	kit_drop(opt.in);
+	kit_puts(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	(void)kit_reply(c, 404);
+	kit_half_close(c);
+	kit_eof(c);
+	kit_exits(px.proc, 0);
+}
+
 /* socat says "listening on AF=2 127.0.0.1:PORT" */
 static struct kit_proc *
 socat(const char *linger, const char *options)
@@ -3136,6 +3158,7 @@ main(int argc, char *argv[])
 		TEST(inetd_with_users),
 		TEST(inetd_signals),
 		TEST(inetd_with_a_connection),
+		TEST(inetd_with_stderr),
 		TEST(inetd_under_socat),
 		TEST(socket_activation),
 		TEST(wrong_activation),
