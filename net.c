@@ -2782,7 +2782,7 @@ struct command {
 
 /* What the keeper is told: a command has started, or has to end. */
 struct kept {
-	pid_t		 pid;
+	pid_t		 pid;		/* 0: not yet, there is but the path */
 	int		 ends;
 	int64_t		 deadline;	/* the keeper's */
 	char		 path[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -2817,16 +2817,25 @@ keeper_look(struct kept *list, int n, int all)
 		if (all && !k->ends) {
 			k->ends = 1;
 			k->deadline = now + KILL_MS;
-			(void)kill(-k->pid, SIGTERM);
+			if (k->pid != 0)
+				(void)kill(-k->pid, SIGTERM);
 			command_unlink(k->path);
 		}
-		if (k->ends && (kill(-k->pid, 0) == -1 ||
+		if (k->ends && (k->pid == 0 || kill(-k->pid, 0) == -1 ||
 		    (now >= k->deadline && kill(-k->pid, SIGKILL) == 0)))
 			*k = list[--n];
 		else
 			i++;
 	}
 	return n;
+}
+
+/* Whether both are of one command, of which a had but the path. */
+static int
+kept_same(const struct kept *a, const struct kept *b)
+{
+	return a->pid == b->pid ||
+	    (a->pid == 0 && strcmp(a->path, b->path) == 0);
 }
 
 /* Takes a note of a command.  0: we are alone. */
@@ -2839,7 +2848,7 @@ keeper_read(int fd, struct kept **list, int *n)
 
 	if (r != (ssize_t)sizeof(k))
 		return r == -1 && errno == EINTR;
-	for (i = 0; i < *n && (*list)[i].pid != k.pid; i++)
+	for (i = 0; i < *n && !kept_same(&(*list)[i], &k); i++)
 		;
 	if (i < *n && (*list)[i].ends)
 		return 1;		/* its own note comes late */
@@ -3247,24 +3256,39 @@ static const struct watcher command_watcher = {
 	command_want, command_ready, 0
 };
 
-/* The socket, in a directory that is ours alone.  -1: errno, *failed. */
+/* Where its socket will be; in TMPDIR where a shell takes that as it stands. */
+static void
+command_name(struct command *c)
+{
+	const char *tmp = getenv("TMPDIR");
+	uint64_t id;
+	int n = -1;
+
+	random_bytes(&id, sizeof(id));
+	if (tmp != NULL && *tmp == '/' && tmp[strspn(tmp, "/._-"
+	    "0123456789abcdefghijklmnopqrstuvwxyz"
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] == '\0')
+		n = snprintf(c->path, sizeof(c->path), "%s/httptun.%llx/s",
+		    tmp, (unsigned long long)id);
+	if (n < 0 || (size_t)n >= sizeof(c->path))
+		snprintf(c->path, sizeof(c->path), "/tmp/httptun.%llx/s",
+		    (unsigned long long)id);
+}
+
+/*
+ * The socket, in a directory that is ours alone, and which the keeper knows
+ * of before it is there: we may be killed at any time.  -1: errno, *failed.
+ */
 static int
 command_listen(struct command *c, const char **failed)
 {
 	static char parent[sizeof(c->path)];
 	struct sockaddr_un sun;
-	const char *tmp = getenv("TMPDIR");
-	int n = -1;
 
-	if (tmp != NULL && *tmp == '/' && tmp[strspn(tmp, "/._-"
-	    "0123456789abcdefghijklmnopqrstuvwxyz"
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] == '\0')
-		n = snprintf(c->path, sizeof(c->path), "%s/httptun.XXXXXX/s",
-		    tmp);
-	if (n < 0 || (size_t)n >= sizeof(c->path))
-		strcpy(c->path, "/tmp/httptun.XXXXXX/s");
+	command_name(c);
+	keeper_tell(c, 0);
 	*strrchr(c->path, '/') = '\0';
-	if (mkdtemp(c->path) == NULL) {
+	if (mkdir(c->path, 0700) == -1) {
 		*strrchr(c->path, '/') = '\0';
 		strcpy(parent, c->path);
 		*failed = parent;

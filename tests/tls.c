@@ -24,6 +24,7 @@
 #define _DEFAULT_SOURCE
 #define _POSIX_C_SOURCE 200809L
 
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -49,6 +50,7 @@
 #define STUFFED	50		/* ms in which nothing more has gone */
 #define PEAK	8192		/* KiB that the program may ever take */
 #define MANY	5
+#define AT_ONCE	50		/* programs that are killed so */
 
 /* A command that only joins the two sides: TLS in name.  It keeps its stdout
  * open until all is over. */
@@ -1122,6 +1124,39 @@ test_signals(void **state)
 	}
 }
 
+/* It is killed as soon as the directory is there, before its command is. */
+static void
+test_killed_at_once(void **state)
+{
+	struct kit_proc *p;
+	struct pollfd made = { .events = POLLIN };
+	char event[4096];
+	pid_t pids[8 * AT_ONCE];
+	int i, n = 0;
+
+	(void)state;
+	servers();
+	if ((made.fd = inotify_init()) == -1 ||
+	    inotify_add_watch(made.fd, tmp, IN_CREATE) == -1)
+		kit_fail("inotify: %s", strerror(errno));
+	for (i = 0; i < AT_ONCE; i++) {
+		p = bridge(at("https", mute), NONE);
+		if (poll(&made, 1, kit_patience()) != 1)
+			kit_fail("no directory is made");
+		kit_signal(p->pid, SIGSTOP);
+		n += kit_family(p->pid, pids + n, 8);
+		kit_signal(p->pid, SIGKILL);
+		kit_exits(p, -SIGKILL);
+		kit_done(p);
+		if (read(made.fd, event, sizeof(event)) == -1)
+			kit_fail("inotify: %s", strerror(errno));
+	}
+	(void)close(made.fd);
+	while (n-- > 0)
+		kit_gone(pids[n]);
+	no_socket_left();
+}
+
 /* Its command is killed: the tunnel is broken, and another one is not. */
 static void
 test_command_killed(void **state)
@@ -1225,6 +1260,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_relay),
 		KIT_TEST(test_exit),
 		KIT_TEST(test_signals),
+		KIT_TEST(test_killed_at_once),
 		KIT_TEST(test_command_killed),
 		KIT_TEST(test_server_killed),
 		KIT_TEST(test_relay_killed),
