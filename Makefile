@@ -161,10 +161,13 @@ lint:
 	musl-gcc $(STD) $(WARN) -Werror -O2 -static -o /dev/null $(SRC)
 	bmake -n all >/dev/null
 
+# One that runs cannot be written to, and is there at each moment.
 install: httptun
 	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANDIR)/man1
-	cp httptun $(DESTDIR)$(PREFIX)/bin/httptun
-	chmod 755 $(DESTDIR)$(PREFIX)/bin/httptun
+	cp httptun $(DESTDIR)$(PREFIX)/bin/httptun.new
+	chmod 755 $(DESTDIR)$(PREFIX)/bin/httptun.new
+	mv -f $(DESTDIR)$(PREFIX)/bin/httptun.new \
+	    $(DESTDIR)$(PREFIX)/bin/httptun
 	cp httptun.1 $(DESTDIR)$(MANDIR)/man1/httptun.1
 	chmod 644 $(DESTDIR)$(MANDIR)/man1/httptun.1
 
