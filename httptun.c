@@ -304,17 +304,24 @@ url_userinfo(const char *s, size_t n)
 	return user;
 }
 
-/* What stands in the text where a line of a head may have a URL. */
-static struct span
-line_userinfo(const char *line, int len, int first)
+/* A line of a head, without the userinfo of what URLs or target it has. */
+static void
+line_mask(struct buf *b, const char *s, size_t n, int first)
 {
-	const char *blank = memchr(line, ' ', (size_t)len);
-	struct span none = { line, 0 }, user;
+	const char *end = s + n, *at = s, *blank = memchr(s, ' ', n);
+	struct span user;
 
-	if (blank == NULL)
-		return none;
-	user = url_userinfo(blank + 1, (size_t)(line + len - blank - 1));
-	return first || user.p != blank + 1 ? user : none;
+	if (first && blank != NULL)
+		at = blank + 1;
+	for (;; first = 0) {
+		user = url_userinfo(at, (size_t)(end - at));
+		if (user.p == at && !first)
+			break;
+		(void)buf_fmt(b, "%.*s%s", (int)(user.p - s), s,
+		    user.n > 0 ? "***" : "");
+		s = at = user.p + user.n;
+	}
+	(void)buf_fmt(b, "%.*s", (int)(end - s), s);
 }
 
 /* -vv: the lines of a head, "httptun: who: > line", credentials masked. */
@@ -322,7 +329,8 @@ static void
 say_head(const char *who, int direction, const unsigned char *p, size_t n)
 {
 	const char *s = (const char *)p, *end = s + n, *nl, *colon;
-	struct span name, user;
+	struct buf b = { NULL, 0, 0, 0 };
+	struct span name;
 	int len;
 
 	for (; opt.verbose > 1 && s < end; s = nl + 1) {
@@ -338,14 +346,12 @@ say_head(const char *who, int direction, const unsigned char *p, size_t n)
 		name.n = colon != NULL ? (size_t)(colon - s) : 0;
 		if (field_secret(name))
 			say(who, "%c %.*s: ***", direction, (int)name.n, s);
-		else if ((user = line_userinfo(s, len,
-		    s == (const char *)p)).n > 0)
-			say(who, "%c %.*s***%.*s", direction,
-			    (int)(user.p - s), s,
-			    len - (int)(user.p - s) - (int)user.n,
-			    user.p + user.n);
-		else
-			say(who, "%c %.*s", direction, len, s);
+		else {
+			line_mask(&b, s, (size_t)len, s == (const char *)p);
+			say(who, "%c %.*s", direction, (int)b.len,
+			    b.p != NULL ? (char *)b.p + b.off : "");
+			buf_free(&b);
+		}
 	}
 }
 

@@ -265,6 +265,18 @@ test_say_head(void **state)
 	    "httptun: who: > Proxy-Authorization: ***\n"
 	    "httptun: who: > A: b\nhttptun: who: > authorization: ***\n"
 	    "httptun: who: > Cookie: ***\nhttptun: who: > set-cookie: ***\n");
+	/* wherever a URL stands */
+	assert_int_equal(in_child(child_head, "GET http://j:hush@a/?b=http://"
+	    "j:hush@c/ HTTP/1.1\r\nLocation:http://j:hush@a/@b\r\n"
+	    "Link: <http://j:hush@a/>, <http://b/>, <ws://j:hush@c>\r\n"
+	    "Host: j@a\r\n\r\n"), 0);
+	assert_string_equal(said, "httptun: who: > GET http://***@a/?b=http://"
+	    "***@c/ HTTP/1.1\nhttptun: who: > Location:http://***@a/@b\n"
+	    "httptun: who: > Link: <http://***@a/>, <http://b/>, <ws://***@c>\n"
+	    "httptun: who: > Host: j@a\n");
+	assert_int_equal(in_child(child_head, "CONNECT j:hush@a:1 HTTP/1.1\n\n"),
+	    0);
+	assert_string_equal(said, "httptun: who: > CONNECT ***@a:1 HTTP/1.1\n");
 }
 
 /* ---- rules ------------------------------------------------------------- */
