@@ -6505,6 +6505,7 @@ struct poller {
 			 acked:1,	/* and the server knows it */
 			 over:1,	/* the target's direction */
 			 keeping:1,	/* an empty PUT is due */
+			 hasty:1,	/* it left before the POST's answer */
 			 gone:1;	/* freed after this turn */
 	struct buf	 up;		/* what is not acknowledged */
 	uint64_t	 base;		/* where in the stream up begins */
@@ -6618,6 +6619,7 @@ poller_leave(struct tunnel *t)
 	}
 	timer_set(&p->timer, farewelled ? FAREWELL_MS : DELETE_MS, poller_free, p);
 	l = &p->lane[UP];
+	p->hasty = !p->open && l->status == 0;
 	if (l->busy || l->pause > 0)
 		lane_drop(l);
 	l->busy = 0;
@@ -7192,7 +7194,11 @@ lane_over(struct lane *l)
 	l->stream = 0;
 	if (l->retry)
 		lane_go(l);
-	else if (l->purport == TO_DELETE)
+	else if (l->purport == TO_DELETE && p->hasty && l->status == 404) {
+		/* The POST is on its way: what it opens would stay. */
+		l->pause = l->pause == 0 ? 50 : 2 * l->pause;
+		timer_set(&l->timer, l->pause, lane_again, l);
+	} else if (l->purport == TO_DELETE)
 		poller_free(p);
 	else if (lane_transient(l)) {
 		l->busy = l->sent = 1;

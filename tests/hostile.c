@@ -2172,6 +2172,40 @@ signal_twice(void **state)
 	kit_exits(near.proc, -SIGTERM);
 }
 
+/* Its DELETE comes before the POST, on another connection: so it comes again,
+ * until there was something to delete; but not where the POST has failed. */
+static void
+deleted_early(void **state)
+{
+	struct kit_proc *p;
+	struct ask *post;
+	unsigned port;
+	int c, fds, i;
+
+	(void)state;
+	gateway(0);
+	gw->many = 1;
+	p = kit_httptun(NULL, "-x", gw->url, "-L", "0:" HOST ":" PORT, NONE);
+	port = kit_listening(p, 0);
+	kit_idle(p);
+	fds = kit_fds(p->pid);
+	c = kit_connect(AF_INET, port);
+	post = want("POST");
+	kit_reset(c);
+	for (i = 0; i < 3; i++)
+		says(want("DELETE"), 404, at(0), "no\n");
+	says(want("DELETE"), 200, at(0), "");
+	forget(post);
+	fds_back(p, fds);
+	assert_int_equal(gw->deleted, 4);
+	c = kit_connect(AF_INET, port);
+	says(want("POST"), 403, at(0), "no\n");
+	kit_expect_reset(c);
+	says(want("DELETE"), 404, at(0), "no\n");
+	fds_back(p, fds);
+	assert_int_equal(gw->deleted, 5);
+}
+
 /* -L: what becomes of the client in each case; the program goes on. */
 static void
 local_port(void **state)
@@ -4011,6 +4045,7 @@ main(int argc, char *argv[])
 		KIT_TEST(signal_with_many),
 		KIT_TEST(signal_twice),
 		KIT_TEST(inetd_deletes),
+		KIT_TEST(deleted_early),
 		KIT_TEST(local_port),
 		KIT_TEST(waiting),
 		KIT_TEST(waiting_long),
