@@ -5841,7 +5841,9 @@ session_free(struct session *s)
 {
 	timer_stop(&s->wake);
 	timer_stop(&s->expiry);
-	slot_give(s->slot);
+	/* What worker 0 is just about is not free before its answer. */
+	if (s->claimed)
+		slot_give(s->slot);
 	s->t->session = NULL;
 	load -= SESSION_LOAD;
 	worker_load();
@@ -5912,12 +5914,14 @@ session_claimed(unsigned number)
 	struct errand *e;
 	int taken = slot->state == SLOT_TAKEN;
 
+	if (slot->state == SLOT_CLAIMED)
+		return;			/* of a question before that */
 	for (st = tunnels; st != NULL; st = st->next)
-		if ((s = st->session) != NULL && s->slot == number &&
-		    !s->claimed)
+		if ((s = st->session) != NULL && s->slot == number)
 			break;
-	/* It may be the answer to who had this slot before. */
-	if (st == NULL || slot->state == SLOT_CLAIMED)
+	if (st == NULL)
+		slot_give(number);	/* deleted meanwhile */
+	if (st == NULL || s->claimed)
 		return;
 	s->claimed = 1;
 	timer_stop(&s->wake);

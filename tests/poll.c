@@ -3313,8 +3313,9 @@ too_many(void **state)
 
 #define CREW	4
 #define FLOCK	8
-#define ROUNDS	4
+#define LAPS	4
 #define LOAD	(10 * KB)
+#define ROUNDS	40
 
 /* Whichever worker a connection comes to, it reaches each session. */
 static void
@@ -3363,7 +3364,7 @@ four_workers(void **state)
 static void
 pipelined_for_all(void **state)
 {
-	static char all[ROUNDS * FLOCK * (LOAD + KB)];
+	static char all[LAPS * FLOCK * (LOAD + KB)];
 	struct tun u[FLOCK];
 	const char *head;
 	size_t n = 0;
@@ -3376,7 +3377,7 @@ pipelined_for_all(void **state)
 		c = client();
 		u[i] = tunnel();
 	}
-	for (i = 0; i < ROUNDS * FLOCK; i++) {
+	for (i = 0; i < LAPS * FLOCK; i++) {
 		head = head_for("PUT", u[i % FLOCK].path,
 		    at((uint64_t)(i / FLOCK) * LOAD), LOAD);
 		memcpy(all + n, head, strlen(head));
@@ -3385,7 +3386,7 @@ pipelined_for_all(void **state)
 		n += LOAD;
 	}
 	kit_send(c, all, n);
-	for (i = 0; i < ROUNDS * FLOCK; i++) {
+	for (i = 0; i < LAPS * FLOCK; i++) {
 		(void)answers_at(c, 200, (uint64_t)(i / FLOCK + 1) * LOAD);
 		target_has(&u[i % FLOCK], (uint64_t)(i / FLOCK + 1) * LOAD);
 	}
@@ -3435,6 +3436,44 @@ lives(struct tun *u)
 	(void)kit_until_end(u->t);
 	(void)close(u->t);
 	return 0;
+}
+
+/* A session is given up while the worker that knows of all ids is asked about
+ * it: who comes next has its place, and is not taken for it. */
+static void
+deleted_at_once(void **state)
+{
+	const char *path[FLOCK][2];
+	int fd[FLOCK][4], round, i, k;
+
+	(void)state;
+	serve("-j", "2", LOCAL);
+	for (round = 0; round < ROUNDS; round++) {
+		for (i = 0; i < FLOCK; i++)
+			for (k = 0; k < 4; k++)
+				fd[i][k] = client();
+		for (i = 0; i < FLOCK; i++) {
+			path[i][0] = new_path();
+			path[i][1] = new_path();
+			post(fd[i][0], path[i][0], tport);
+			del(fd[i][1], path[i][0]);
+			del(fd[i][2], path[i][0]);
+			post(fd[i][3], path[i][1], tport);
+		}
+		for (i = 0; i < FLOCK; i++) {
+			(void)answers_at(fd[i][3], 200, 0);
+			deleted(fd[i][3], path[i][1]);
+			(void)answer(fd[i][1]);
+			(void)answer(fd[i][2]);
+			if (answer(fd[i][0])->status == 200) {
+				del(fd[i][0], path[i][0]);
+				(void)answer(fd[i][0]);
+			}
+			for (k = 0; k < 4; k++)
+				(void)close(fd[i][k]);
+		}
+	}
+	settles();
 }
 
 /* More requests come to one worker for the other's session than the channels
@@ -3777,6 +3816,7 @@ main(int argc, char *argv[])
 		KIT_TEST(too_many),
 		KIT_TEST(four_workers),
 		KIT_TEST(pipelined_for_all),
+		KIT_TEST(deleted_at_once),
 		KIT_TEST(channels_full),
 		KIT_TEST(worker_dies),
 		KIT_TEST(log_line),
