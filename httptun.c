@@ -1327,6 +1327,7 @@ struct opening {
 	int64_t		 from, until;	/* and from when to when this way is */
 	int		 asked;		/* the hop, and it has to answer */
 	int		 fixed;		/* there is no other way */
+	int		 kept;		/* places for TLS to come */
 	unsigned char	 pick[HOPS_MAX + 1];	/* who, of each place */
 	unsigned char	 tried[HOPS_MAX + 1];	/* of the others there */
 	struct fault	 fault;
@@ -1617,6 +1618,15 @@ opening_quit(struct opening *o)
 	o->want = 0;
 }
 
+/* So many places are for what is still to come. */
+static void
+opening_keep(struct opening *o, int places)
+{
+	load += places - o->kept;
+	o->kept = places;
+	worker_load();
+}
+
 /* All that was for opening it is done with. */
 static void
 opening_drop(struct tunnel *t)
@@ -1626,6 +1636,7 @@ opening_drop(struct tunnel *t)
 	t->opening = NULL;
 	if (o == NULL)
 		return;
+	opening_keep(o, 0);
 	opening_quit(o);
 	free(o);
 }
@@ -1908,8 +1919,14 @@ far_dial(struct tunnel *t)
 {
 	struct opening *o = t->opening;
 	struct hop *h;
+	int tls = o->stop != NULL && o->stop->tls;
 
 	opening_stop(t);
+	/* Each takes the places of two tunnels more, by and by; they count now:
+	 * what is accepted has room. */
+	for (h = o->first; h != NULL; h = hop_next(o, h))
+		tls += h->tls;
+	opening_keep(o, 2 * tls);
 	o->hop = o->first;
 	o->nth = o->inside = o->again = o->asked = 0;
 	o->framing = BODY_NONE;
@@ -2421,6 +2438,7 @@ tls_joined(void *arg, int fd)
 	struct command *c = t->opening->command;
 
 	t->opening->command = NULL;
+	opening_keep(t->opening, t->opening->kept - 2);
 	if (sleeve_put(t, fd) == -1) {
 		command_end(c);
 		return;

@@ -50,6 +50,7 @@
 #define STUFFED	50		/* ms in which nothing more has gone */
 #define PEAK	8192		/* KiB that the program may ever take */
 #define MANY	5
+#define CROWD	40
 #define AT_ONCE	50		/* programs that are killed so */
 
 /* A command that only joins the two sides: TLS in name.  It keeps its stdout
@@ -922,6 +923,35 @@ test_usage(void **state)
 
 /* ---- many ---------------------------------------------------------------- */
 
+/* More at once than there are descriptors for: the others wait, none is lost. */
+static void
+test_full(void **state)
+{
+	struct kit_proc *p;
+	unsigned port;
+	int fd[CROWD], i, t;
+
+	(void)state;
+	gateway("DNS:localhost", "");
+	p = kit_start(&opt, "sh", "-c", "ulimit -n 64; exec \"$@\"", "sh",
+	    kit_binary(), "-4", "-x", at("https", front), "-L",
+	    kit_str("0:127.0.0.1:%u", tport), NONE);
+	port = kit_listening(p, 0);
+	for (i = 0; i < CROWD; i++)
+		fd[i] = kit_connect(AF_INET, port);
+	for (i = 0; i < CROWD; i++) {
+		t = kit_accept(tl);
+		kit_puts(t, "hello");
+		(void)close(t);
+	}
+	for (i = 0; i < CROWD; i++) {
+		kit_expect(fd[i], "hello");
+		kit_eof(fd[i]);
+		(void)close(fd[i]);
+	}
+	silent(p);
+}
+
 /* Several at once, again and again: no descriptor and no zombie is left. */
 static void
 test_local_many(void **state)
@@ -1256,6 +1286,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_failing_commands),
 		KIT_TEST(test_directory),
 		KIT_TEST(test_usage),
+		KIT_TEST(test_full),
 		KIT_TEST(test_local_many),
 		KIT_TEST(test_relay),
 		KIT_TEST(test_exit),
