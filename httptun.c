@@ -194,7 +194,7 @@ vsay(const char *who, const char *fmt, va_list ap)
 		vsnprintf(raw + n, sizeof(raw) - n, fmt, ap);
 	n = text_escape(line, sizeof(line) - 1, raw, strlen(raw));
 	line[n++] = '\n';
-	(void)!write(STDERR_FILENO, line, n);
+	words_write(line, n);
 }
 
 /* One line on stderr, "httptun: who: what", in one write. */
@@ -1487,7 +1487,7 @@ log_tunnel(const struct tunnel *t, const char *why)
 	(void)buf_fmt(&b, " %d %llu %llu %lld.%03d %s\n", t->status,
 	    (unsigned long long)t->near.got, (unsigned long long)t->far.got,
 	    (long long)(ms / 1000), (int)(ms % 1000), text);
-	(void)!write(STDERR_FILENO, b.p + b.off, b.len);
+	words_write(b.p + b.off, b.len);
 	buf_free(&b);
 }
 

@@ -561,6 +561,8 @@ void	signal_end(void);
 /* From now on these signals call fn first, which ends by signal_finish(). */
 void	signal_farewell(void (*fn)(void));
 void	signal_finish(void);	/* ends as the last one of them, if one came */
+/* write(2) to stderr, which keeps nobody whom such a signal is to end. */
+void	words_write(const void *, size_t n);
 
 /* Wall-clock time as RFC 3339 says, to at least 21 bytes. */
 void	time_stamp(char *);

@@ -348,6 +348,41 @@ signals_run(void)
 		}
 }
 
+static int
+farewell_due(void)
+{
+	int i, due = farewell_signal != 0;
+
+	for (i = 0; i < nsignals; i++)
+		due |= signals[i].pending && signals[i].fn == farewell;
+	return due;
+}
+
+/*
+ * Who has a farewell to say is not ended amid a write(2) that waits: where a
+ * signal has come, what stderr has no room for is not said.
+ */
+void
+words_write(const void *p, size_t n)
+{
+	static const struct timespec none = { 0, 0 };
+	sigset_t mask;
+	fd_set set;
+	int r = 1;
+
+	if (farewell != NULL) {
+		signals_mask(&mask);
+		do {
+			FD_ZERO(&set);
+			set_add(STDERR_FILENO, &set);
+			r = pselect(STDERR_FILENO + 1, NULL, &set, NULL,
+			    farewell_due() ? &none : NULL, &mask);
+		} while (r == -1 && errno == EINTR);
+	}
+	if (r != 0)
+		(void)!write(STDERR_FILENO, p, n);
+}
+
 /*
  * A child takes no part in what its parent does about signals: they leave its
  * mask, and do what they do by default.

@@ -2153,6 +2153,46 @@ inetd_deletes(void **state)
 	kit_exits(p, 0);
 }
 
+/* Nor does a stderr that nobody reads keep it. */
+static void
+signal_with_full_stderr(void **state)
+{
+	struct kit_opt opt = { .err = 0 };
+	struct kit_proc *p;
+	char said[4096] = "", fill[4096] = "";
+	int fd[2], i;
+
+	(void)state;
+	gateway(0);
+	gw->many = 1;
+	if (pipe(fd) == -1)
+		kit_fail("pipe: %s", strerror(errno));
+	opt.err = fd[1];
+	p = kit_httptun(&opt, "-4", "-x", gw->url, "-L", "0:" HOST ":" PORT,
+	    NONE);
+	kit_poll(fd[0], POLLIN, "a line");
+	if (read(fd[0], said, sizeof(said) - 1) == -1 ||
+	    strncmp(said, "httptun: listening on 127.0.0.1 ", 32) != 0)
+		kit_fail("it says <<%s>>", said);
+	(void)fcntl(fd[1], F_SETFL, O_NONBLOCK);
+	while (write(fd[1], fill, sizeof(fill)) > 0)
+		;
+	(void)fcntl(fd[1], F_SETFL, 0);
+	for (i = 0; i < 2; i++) {
+		(void)kit_connect(AF_INET, (unsigned)strtoul(said + 32, NULL,
+		    10));
+		if (i == 0)
+			(void)serve(want("POST"));
+		else
+			says(want("POST"), 403, at(0), "no\n");
+	}
+	kit_idle(p);
+	kit_signal(p->pid, SIGTERM);
+	(void)want("DELETE");
+	attend(p);
+	kit_exits(p, -SIGTERM);
+}
+
 /* A second signal ends all at once. */
 static void
 signal_twice(void **state)
@@ -4043,6 +4083,7 @@ main(int argc, char *argv[])
 		KIT_TEST(stdout_is_closed),
 		KIT_TEST(signals),
 		KIT_TEST(signal_with_many),
+		KIT_TEST(signal_with_full_stderr),
 		KIT_TEST(signal_twice),
 		KIT_TEST(inetd_deletes),
 		KIT_TEST(deleted_early),
