@@ -2244,10 +2244,12 @@ exits_fail(void **state)
 		c[i] = ask(nobody);
 	for (i = 0; i < KIT_COUNT(c); i++)
 		timeouts += no_way(c[i]);
-	assert_int_equal(timeouts, PARKED);
+	/* where the links have rested for long the use of the first one asks
+	 * the others whether they live, and those nobody gets */
+	assert_in_range(timeouts, 1, PARKED);
 	kit_untouched(tl);
 	xp = exit_to(url(px.port), "-t", "127.0.0.1", "-s", VIA, NONE);
-	parked(links + 2);
+	parked(links + 2 + PARKED - timeouts);
 	serves();
 	kit_done(xp);
 	kit_puts(q.c, "meanwhile");
