@@ -1138,6 +1138,25 @@ stdio_look(struct end *e)
 	}
 }
 
+/*
+ * A terminal may hold up a write (^S, a slow line) for as long as somebody
+ * likes.  Opened anew it can be non-blocking, for us alone; where that is not
+ * allowed it stays what it is.
+ */
+static void
+stdio_terminal(void)
+{
+	const char *name = isatty(STDOUT_FILENO) ? ttyname(STDOUT_FILENO) :
+	    NULL;
+	int fd;
+
+	if (name == NULL ||
+	    (fd = open(name, O_WRONLY | O_NOCTTY | O_NONBLOCK)) == -1)
+		return;
+	(void)dup2(fd, STDOUT_FILENO);
+	close(fd);
+}
+
 static int
 fd_writable(int fd)
 {
@@ -1931,6 +1950,7 @@ end_socket(struct end *e, int fd, const struct steps *steps, void *owner)
 void
 end_stdio(struct end *e, const struct steps *steps, void *owner)
 {
+	stdio_terminal();
 	end_init(e, &stdio, STDIN_FILENO, STDOUT_FILENO, steps, owner);
 	e->deaf = 1;
 	stdio_look(e);

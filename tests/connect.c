@@ -1969,6 +1969,41 @@ test_stdio_left_blocking(void **state)
 	}
 }
 
+/* A terminal that takes no more holds up what goes to it, and nothing else. */
+static void
+test_terminal_full(void **state)
+{
+	struct peer tgt = peer();
+	struct kit_stream s[2] = {
+		{ .dir = KIT_OUT, .bytes = 1 << 20, .seed = 3 },
+		{ .dir = KIT_IN, .bytes = 1 << 20, .seed = 3 },
+	};
+	struct termios raw;
+	struct kit_proc *p;
+	struct pty t;
+	int far;
+
+	(void)state;
+	pty_open(&t);
+	raw = t.before;
+	raw.c_oflag &= ~(tcflag_t)OPOST;
+	assert_int_equal(tcsetattr(t.slave, TCSANOW, &raw), 0);
+	t.opt.out = t.slave;
+	p = kit_httptun(&t.opt, "127.0.0.1", tgt.p, NULL);
+	far = kit_accept(tgt.lfd);
+	s[0].fd = far;
+	s[1].fd = t.master;
+	kit_stuff(&s[0], 50);
+	kit_puts(p->in, "goes on");
+	kit_expect(far, "goes on");
+	kit_idle(p);
+	kit_pump(s, 2);
+	kit_half_close(far);
+	kit_half_close(p->in);
+	kit_exits(p, 0);
+	assert_false(fcntl(t.slave, F_GETFL) & O_NONBLOCK);
+}
+
 
 /* -F: the socket itself goes to the caller. */
 
@@ -3126,6 +3161,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_stdin_closed),
 		KIT_TEST(test_stdout_stderr_missing),
 		KIT_TEST(test_stdio_left_blocking),
+		KIT_TEST(test_terminal_full),
 		KIT_TEST(test_pass_cut_anywhere),
 		KIT_TEST(test_pass),
 		KIT_TEST(test_local_many),
