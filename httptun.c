@@ -3077,8 +3077,25 @@ stdio_forget(struct hop *h)
 }
 
 static void
+zero_late(void *arg)
+{
+	tunnel_close(arg, "done", 0);
+}
+
+/* -z, and nobody has answered yet: a command that fails does so soon. */
+static void
+zero_command(struct tunnel *t)
+{
+	timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000, zero_late, t);
+	end_virtual(&t->near, &sink, &sleeve_steps, t);
+	end_link(&t->near, &t->far);
+	end_ended(&t->near);
+}
+
+static void
 stdio_opened(struct tunnel *t)
 {
+	const struct hop *h = hops_to(opt.host);
 	int fd;
 
 	if (pollers == NULL) {		/* whose requests all bear it */
@@ -3086,6 +3103,11 @@ stdio_opened(struct tunnel *t)
 		stdio_forget(opt.bridge);
 	}
 	if (opt.zero) {
+		if (h != NULL && h->carriage == BY_EXEC && h->next == NULL &&
+		    opt.bridge == NULL) {
+			zero_command(t);
+			return;
+		}
 		/* To a server that is no proxy a Close says it all. */
 		if (t->far.ws != NULL && opt.bridge == NULL)
 			far_leave(t);

@@ -257,6 +257,11 @@ test_echo(void **state)
 	kit_exits(p, 0);
 	kit_eof(p->out);
 	kit_err_is(p, "");
+	p = kit_httptun(NULL, "-z", "-x", "exec:cat; exit 3", HOST, PORT, NONE);
+	kit_exits(p, 1);
+	kit_eof(p->out);
+	kit_err_is(p, "httptun: " HOST ":" PORT ": the command ended with "
+	    "status 3\n");
 }
 
 /* Whichever way the command closes first, the other one goes on. */
