@@ -8421,8 +8421,11 @@ opt_L(char *arg)
 
 	n = opt_parts(part, 2 + to, arg, url != NULL ? url - 1 :
 	    arg + strlen(arg));
-	if (n < 1 + to)
+	if (n < 1 + to) {
+		if (url != NULL)
+			hop_mask(url);
 		die(2, "-L", "%s: not [addr:]port:host:hostport", arg);
+	}
 	if (n == 2 + to) {
 		k = p->n >= 2 && p->p[0] == '[' ? 1 : 0;
 		f->addr = xdup(p->p + k, p->n - 2 * k);
