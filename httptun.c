@@ -99,6 +99,8 @@ struct hop {
 	char		*path;		/* of its URL; or the command */
 	char		*user, *pass;	/* NULL: none, not known (yet) */
 	int		 lent;		/* they are not its own */
+	int		 typed;		/* the password was, and never worked, */
+	int		 wrong;		/* nor did it now */
 	struct demand	 demand;
 	char		 host[HOST_MAX + 1];
 	unsigned	 port;
@@ -1261,6 +1263,13 @@ hop_credentials(struct hop *h)
 		h->user = xdup(opt.user, strlen(opt.user));
 }
 
+/* Whether there is a password that may be sent without being asked for. */
+static int
+hop_ready(const struct hop *h)
+{
+	return h->pass != NULL && !h->wrong;
+}
+
 /* A host that the user wrote: a name, or an address in any way of writing. */
 static const char *
 host_read(char *host, const char *s, size_t n)
@@ -1708,7 +1717,7 @@ opening_route(struct tunnel *t)
 	/* -A basic: who has credentials sends them at once. */
 	o->answered[0] = o->answered[1] = 0;
 	for (i = 0, h = o->first; opt.auth == AUTH_BASIC && h != NULL; i++) {
-		if (h->pass != NULL)
+		if (hop_ready(h))
 			o->answered[0] |= (uint64_t)1 << i;
 		h = hop_next(o, h);
 	}
@@ -1780,8 +1789,10 @@ opening_learn(const struct opening *o)
 {
 	struct hop *h;
 
-	for (h = o->chain; h != NULL && !o->fixed; h = h->next)
+	for (h = o->chain; h != NULL && !o->fixed; h = h->next) {
 		h->best = o->pick[h->place];
+		hop_taken(o, h)->typed = 0;
+	}
 }
 
 /* The far end goes, with all that it stands on and would hear from. */
@@ -2494,8 +2505,8 @@ hop_ask(struct tunnel *t)
 		return;
 	o->asked = 1;
 	bad = (ws ? ws_request : connect_request)(o, &b, first);
-	if ((hop_authorized(o) || (h->demand.digest != NULL && !o->inside)) &&
-	    (!first || !extra_replaces(field)))
+	if ((hop_authorized(o) || (h->demand.digest != NULL && !o->inside &&
+	    hop_ready(h))) && (!first || !extra_replaces(field)))
 		bad |= hop_answer(&b, h, &o->hop->demand, field, ws ? "GET" :
 		    "CONNECT", span_of(ws ? h->path : hop_target(o)));
 	if (first)
@@ -2597,8 +2608,10 @@ hop_accept(struct hop *h, struct demand *demand, const struct offer *o,
 {
 	const char *wrong = NULL;
 
-	if (answered && !o->stale)
+	if (answered && !o->stale) {
+		h->wrong = h->typed;	/* the next tunnel asks again */
 		return "; credentials refused";
+	}
 	if (answered && ++*renewed > RENEWALS)
 		return "; each nonce is too old";
 	if (!o->basic && o->strength == DIGEST_NONE)
@@ -2618,22 +2631,30 @@ hop_accept(struct hop *h, struct demand *demand, const struct offer *o,
 static const char *
 hop_password(struct hop *h)
 {
-	char prompt[CRED_MAX + HOST_MAX + 64], pass[CRED_MAX + 1];
+	char prompt[CRED_MAX + HOST_MAX + 64], pass[CRED_MAX + 1], *own = NULL;
 	const char *wrong = NULL;
 
 	if (h->user == NULL)
 		return "; no credentials given";
-	if (h->pass != NULL)
+	if (hop_ready(h))
 		return NULL;
 	snprintf(prompt, sizeof(prompt), "Password for %s at %s: ", h->user,
 	    h->who);
 	if (tty_password(prompt, pass, sizeof(pass)) == -1)
 		wrong = errno == EINTR ? "; interrupted" :
 		    "; no terminal to ask for the password";
-	else if (has_control(pass) || (h->pass = strdup(pass)) == NULL)
+	else if (has_control(pass) || (own = strdup(pass)) == NULL)
 		wrong = "; bad password";
 	secret_wipe(pass, sizeof(pass));
-	return wrong;
+	if (own == NULL)
+		return wrong;
+	if (h->pass != NULL)
+		secret_wipe(h->pass, strlen(h->pass));
+	free(h->pass);
+	h->pass = own;
+	h->typed = 1;
+	h->wrong = 0;
+	return NULL;
 }
 
 /*
@@ -7592,8 +7613,8 @@ poller_start(struct tunnel *t, struct hop *h)
 			p->via = before;
 		before = hop_next(o, before);
 	}
-	p->answered = opt.auth == AUTH_BASIC && h->pass != NULL ? 1 : 0;
-	if (opt.auth == AUTH_BASIC && p->via != NULL && p->via->pass != NULL)
+	p->answered = opt.auth == AUTH_BASIC && hop_ready(h) ? 1 : 0;
+	if (opt.auth == AUTH_BASIC && p->via != NULL && hop_ready(p->via))
 		p->answered |= 2;
 	p->end = UNKNOWN;
 	p->body = p->most = POLL_WINDOW;

@@ -1435,6 +1435,42 @@ test_prompt_once(void **state)
 	kit_silent(t.master, 0);
 }
 
+/* But the next tunnel's is, until one has worked: that one stays. */
+static void
+test_prompt_mistyped(void **state)
+{
+	static const char *const typed[] = { "mistyped\n", "secret\n" };
+	struct peer px = peer();
+	struct kit_proc *p;
+	struct pty t;
+	int c, fd, i;
+
+	(void)state;
+	pty_open(&t);
+	p = kit_httptun(&t.opt, "-P", "user", "-x", px.hp, "-L",
+	    "127.0.0.1:0:" AUTHORITY, NULL);
+	for (i = 0; i < 4; i++) {
+		kit_note("tunnel %d", i);
+		c = kit_connect(AF_INET, kit_listening(p, 0));
+		fd = asked(&px, AUTHORITY);
+		kit_puts(fd, ASK);
+		if (i < 2) {
+			pty_prompted(&t);
+			kit_puts(t.master, typed[i]);
+		}
+		request(fd, AUTHORITY);
+		if (i > 0)
+			has_field("Proxy-Authorization", SECRET);
+		kit_puts(fd, i == 1 || i == 3 ? OK200 : ASK);
+		if (i == 1 || i == 3) {
+			kit_puts(fd, "hello");
+			kit_expect(c, "hello");
+		} else
+			kit_expect_reset(c);
+		pty_restored(&t);
+	}
+}
+
 /* What is typed at a prompt, a signal that comes then, and what follows. */
 struct interruption {
 	const char *typed;
@@ -3147,6 +3183,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_secrets_hidden),
 		KIT_TEST(test_prompt),
 		KIT_TEST(test_prompt_once),
+		KIT_TEST(test_prompt_mistyped),
 		KIT_TEST(test_prompt_ended),
 		KIT_TEST(test_prompt_stopped),
 		KIT_TEST(test_prompt_ended_poll),
