@@ -1439,6 +1439,7 @@ static void	exit_fill(void *);
 static void	errand_end(struct errand *);
 static void	poller_start(struct tunnel *, struct hop *);
 static void	poller_leave(struct tunnel *);
+static struct opening *poller_blame(struct poller *);
 static struct hop *lane_stop(const struct lane *);
 static void	poller_move(struct tunnel *to, struct tunnel *from);
 static void	near_broken(void *, struct end *);
@@ -1861,22 +1862,24 @@ opening_who(const struct tunnel *t)
 static void
 opening_late(struct tunnel *t)
 {
-	struct opening *o = t->opening;
+	struct opening *o = t->opening, *at = o;
 	int secs = (int)((o->from - o->ticks) * TICK_MS / 1000);
+	const char *who = opening_who(t);
 
+	if (t->poller != NULL && (at = poller_blame(t->poller)) != o)
+		who = opening_who(t);
 	if (o->want != 0)
 		tunnel_refuse(t, o->silent ? 504 : 503, o->silent ?
 		    "http_response_timeout" : "destination_unavailable",
 		    o->target, "no exit is here");
-	else if (o->dial != NULL && dial_looking(o->dial))
+	else if (at->dial != NULL && dial_looking(at->dial))
 		tunnel_refuse(t, 504, "dns_timeout", o->hop != NULL ?
 		    o->hop->host : o->host, "no address found within %d s",
 		    secs);
 	else
-		tunnel_refuse(t, 504, o->dial != NULL ? "connection_timeout" :
-		    "http_response_timeout", opening_who(t),
-		    "no %s within %d s", o->dial != NULL ? "connection" :
-		    "answer", secs);
+		tunnel_refuse(t, 504, at->dial != NULL ? "connection_timeout" :
+		    "http_response_timeout", who, "no %s within %d s",
+		    at->dial != NULL ? "connection" : "answer", secs);
 }
 
 /*
@@ -6557,6 +6560,7 @@ struct poller {
 	struct tunnel	*t;		/* NULL: only the DELETE is left */
 	struct hop	*hop, *via;	/* via: a plain proxy before it */
 	struct hop	*first;		/* of the hops to there */
+	struct hop	*broke;		/* the one that did last, or NULL */
 	struct hop	*chain;		/* of which they are, */
 	unsigned char	 pick[HOPS_MAX + 1];	/* with these */
 	struct forward	*forward;	/* whose hops they are, NULL: none */
@@ -6701,6 +6705,32 @@ poller_move(struct tunnel *to, struct tunnel *from)
 	from->poller = NULL;
 }
 
+/*
+ * Who is to blame when a session cannot be opened, for the ways that are left:
+ * a hop that leads there, the proxy that forwards its requests, the server.
+ * Returns what is being opened.
+ */
+static struct opening *
+poller_blame(struct poller *p)
+{
+	struct opening *o = p->t->opening, *at;
+	const struct lane *l = &p->lane[UP];
+
+	if (p->open)
+		return o;
+	if (l->c != NULL && (at = l->c->opening) != NULL) {
+		o->asked = at->asked;
+		o->hop = at->hop != NULL ? at->hop : lane_stop(l);
+		return at;
+	}
+	o->asked = p->posted || p->broke != NULL;
+	if (!p->posted && p->broke != NULL)
+		o->hop = p->broke;
+	else if (p->via != NULL && !l->native)
+		o->hop = p->via;
+	return o;
+}
+
 /* It cannot go on: the tunnel could not be opened, or breaks. */
 static void
 poller_fail(struct poller *p, const char *who, int code, int received,
@@ -6721,6 +6751,7 @@ poller_fail(struct poller *p, const char *who, int code, int received,
 		poller_free(p);
 	else if (t->state == OPENING) {
 		t->opening->fault.received = received;
+		(void)poller_blame(p);
 		if (!p->open && code == 502)
 			p->posted = 0;
 		tunnel_refuse(t, code, code == 504 ? "connection_timeout" :
@@ -7485,6 +7516,9 @@ lane_refused(struct tunnel *c)
 	broke = f.received == 0 &&
 	    (strcmp(f.error, "destination_unavailable") == 0 ||
 	    strcmp(f.error, "connection_terminated") == 0);
+	p->broke = c->opening->hop;
+	if (!p->posted && p->t != NULL && !broke)
+		(void)poller_blame(p);
 	lane_drop(l);
 	if (!p->posted && p->t != NULL && !broke) {
 		p->t->opening->fault.received = f.received;

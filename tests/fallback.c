@@ -507,6 +507,53 @@ test_schemes(void **state)
 	kit_proxy_settles(&px);
 }
 
+/* Before and behind a poll server it is the same. */
+static void
+test_poll(void **state)
+{
+	struct peer a = peer(), b = nobody();
+	struct kit_proxy px;
+	struct kit_proc *p;
+	const char *chain[6][2], *hp;
+	unsigned tport;
+	size_t i;
+	int fd, tl = kit_listen(AF_INET, &tport);
+
+	(void)state;
+	kit_proxy(&px, "127.0.0.1", "0", NONE);
+	hp = kit_str("127.0.0.1:%u", px.port);
+	for (i = 0; i < 6; i++)
+		chain[i][1] = kit_str("poll://%s/", hp);
+	chain[0][0] = kit_str("%s,%s", b.hp, hp);	/* it forwards */
+	chain[1][0] = kit_str("ws://%s,ws://%s", b.hp, hp);
+	chain[2][0] = chain[2][1];
+	chain[2][1] = chain[0][0];
+	/* a takes the connection, and says no, breaks off or is silent */
+	for (i = 3; i < 6; i++)
+		chain[i][0] = kit_str("%s%s,%s", i == 4 ? "ws://" : "", a.hp,
+		    hp);
+	for (i = 0; i < 6; i++) {
+		kit_note("-x %s -x %s", chain[i][0], chain[i][1]);
+		p = kit_httptun(NULL, "-w", i < 4 ? "60" : "2", "-x",
+		    chain[i][0], "-x", chain[i][1], "127.0.0.1",
+		    kit_str("%u", tport), NONE);
+		if (i > 2) {
+			fd = kit_accept(a.lfd);
+			kit_head(fd, head, sizeof(head));
+			if (i == 3)
+				kit_puts(fd, "HTTP/1.1 501 No\r\n"
+				    "Content-Length: 0\r\n\r\n");
+			if (i < 5)
+				(void)close(fd);
+		}
+		fd = kit_accept(tl);
+		if (i == 5)			/* nor is there a farewell */
+			kit_drop(a.lfd);
+		works(p, fd);
+	}
+	kit_proxy_settles(&px);
+}
+
 /* TLS that fails is no hop either. */
 static void
 test_tls(void **state)
@@ -621,6 +668,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_listen),
 		KIT_TEST(test_chain),
 		KIT_TEST(test_schemes),
+		KIT_TEST(test_poll),
 		KIT_TEST(test_tls),
 		KIT_TEST(test_users),
 		KIT_TEST(test_ipv6),
