@@ -6718,7 +6718,7 @@ poller_blame(struct poller *p)
 
 	if (p->open)
 		return o;
-	if (l->c != NULL && (at = l->c->opening) != NULL) {
+	if (!p->posted && l->c != NULL && (at = l->c->opening) != NULL) {
 		o->asked = at->asked;
 		o->hop = at->hop != NULL ? at->hop : lane_stop(l);
 		return at;
