@@ -3200,6 +3200,7 @@ commands_reap(void)
 			continue;
 		command_explain(c, info.si_code, info.si_status);
 		command_ended(c);
+		next = commands;	/* others may have gone by that */
 	}
 	strangers_reap();
 }

@@ -1228,6 +1228,35 @@ test_command_killed(void **state)
 	no_socket_left();
 }
 
+/* The commands of one tunnel end at the same time, before it is open. */
+static void
+test_commands_killed(void **state)
+{
+	static const char *const sleeps[] = {
+		"HTTPTUN_TLS=exec sleep 1000 # %s", NULL
+	};
+	struct kit_opt own = { .env = sleeps };
+	struct kit_proc *p;
+	pid_t pids[16];
+	int i, n;
+
+	(void)state;
+	p = kit_httptun(&own, "-x", "exec:exec sleep 1000", "-x",
+	    "https://gw.example", "target.example", "1", NONE);
+	kit_rests(p);
+	n = kit_family(p->pid, pids, (int)KIT_COUNT(pids));
+	assert_int_equal(n, 3);			/* and their keeper */
+	kit_stop(p->pid);
+	for (i = 0; i < n; i++)
+		(void)kill(pids[i], SIGKILL);
+	for (i = 0; i < n; i++)
+		kit_gone(pids[i]);
+	kit_go_on();
+	kit_exits(p, 1);
+	kit_err_is(p, "httptun: gw.example:443: the command was ended by "
+	    "signal 9\n");
+}
+
 /* The server in between is killed. */
 static void
 test_server_killed(void **state)
@@ -1293,6 +1322,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_signals),
 		KIT_TEST(test_killed_at_once),
 		KIT_TEST(test_command_killed),
+		KIT_TEST(test_commands_killed),
 		KIT_TEST(test_server_killed),
 		KIT_TEST(test_relay_killed),
 	};
