@@ -1474,6 +1474,7 @@ static int	ws_settled(const struct end *);
 static int	ws_done(const struct end *);
 static unsigned char *ws_frame(struct end *, int, unsigned char *, size_t *);
 static void	ws_closed(struct end *);
+static void	ws_events(struct end *);
 static void	ws_take(struct end *, size_t);
 static void	ws_hangup(struct end *);
 static void	ws_pong(struct end *);
@@ -2054,6 +2055,8 @@ end_join(struct end *from, struct end *to)
 		ws_closed(from);
 	else if (from->eof && from->peer == to)
 		end_eof(from);
+	else if (from->ws != NULL && from->peer == to)
+		ws_events(from);	/* that came with them */
 }
 
 void

@@ -3542,6 +3542,37 @@ websocket_in_websocket(void **state)
 	through(e, 2);
 }
 
+/* What comes together with the 200 for one is not lost. */
+static void
+answer_and_more_at_once(void **state)
+{
+	struct hop h = hop();
+	struct kit_proc *p;
+	struct kit_ws w;
+	struct ws_wire o;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		kit_note("case %d", i);
+		p = kit_httptun(NULL, "-x", kit_str("ws://%s/", h.hp), "-x",
+		    "ws://next.example/", HOST, PORT, NONE);
+		w = shakes_hands(&h, ASKS);
+		reads_connect(&w, "next.example:80");
+		o.n = 0;
+		ws_add(&o, 0, FIN | BINARY, OK200);
+		ws_add(&o, 0, FIN | PING, "there?");
+		ws_add(&o, 0, FIN | (i == 0 ? TEXT : CLOSE), i == 0 ? "end" :
+		    "\x03\xf3");
+		kit_send(w.fd, o.b, o.n);
+		kit_exits(p, 1);
+		kit_err_is(p, kit_str("httptun: next.example:80: %s\n",
+		    i == 0 ? "closed without a reply" :
+		    strerror(ECONNABORTED)));
+		(void)close(w.fd);
+	}
+}
+
 /* A server behind a hop that is a WebSocket itself. */
 static void
 bridge_in_websocket(void **state)
@@ -4426,6 +4457,7 @@ main(int argc, char *argv[])
 		KIT_TEST(connect_is_refused),
 		KIT_TEST(through_many_hops),
 		KIT_TEST(websocket_in_websocket),
+		KIT_TEST(answer_and_more_at_once),
 		KIT_TEST(bridge_in_websocket),
 		KIT_TEST(carrier_by_option),
 		KIT_TEST(local_port),
