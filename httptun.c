@@ -1439,7 +1439,7 @@ static void	exit_fill(void *);
 static void	errand_end(struct errand *);
 static void	poller_start(struct tunnel *, struct hop *);
 static void	poller_leave(struct tunnel *);
-static struct opening *poller_blame(struct poller *);
+static struct opening *poller_blame(struct poller *, const char **);
 static struct hop *lane_stop(const struct lane *);
 static void	poller_move(struct tunnel *to, struct tunnel *from);
 static void	near_broken(void *, struct end *);
@@ -1866,8 +1866,8 @@ opening_late(struct tunnel *t)
 	int secs = (int)((o->from - o->ticks) * TICK_MS / 1000);
 	const char *who = opening_who(t);
 
-	if (t->poller != NULL && (at = poller_blame(t->poller)) != o)
-		who = opening_who(t);
+	if (t->poller != NULL)
+		at = poller_blame(t->poller, &who);
 	if (o->want != 0)
 		tunnel_refuse(t, o->silent ? 504 : 503, o->silent ?
 		    "http_response_timeout" : "destination_unavailable",
@@ -6707,28 +6707,31 @@ poller_move(struct tunnel *to, struct tunnel *from)
 
 /*
  * Who is to blame when a session cannot be opened, for the ways that are left:
- * a hop that leads there, the proxy that forwards its requests, the server.
- * Returns what is being opened.
+ * a hop that leads there, which is *who then, or the server, before which the
+ * proxy may be that forwards its requests.  Returns what is being opened.
  */
 static struct opening *
-poller_blame(struct poller *p)
+poller_blame(struct poller *p, const char **who)
 {
-	struct opening *o = p->t->opening, *at;
+	struct opening *o = p->t->opening, *at = o;
 	const struct lane *l = &p->lane[UP];
 
 	if (p->open)
 		return o;
-	if (!p->posted && l->c != NULL && (at = l->c->opening) != NULL) {
+	o->asked = 1;
+	if (p->posted) {
+		if (p->via != NULL && !l->native)
+			o->hop = p->via;
+		return o;
+	}
+	if (l->c != NULL && l->c->opening != NULL) {
+		at = l->c->opening;
 		o->asked = at->asked;
 		o->hop = at->hop != NULL ? at->hop : lane_stop(l);
-		return at;
-	}
-	o->asked = p->posted || p->broke != NULL;
-	if (!p->posted && p->broke != NULL)
+	} else if (p->broke != NULL)
 		o->hop = p->broke;
-	else if (p->via != NULL && !l->native)
-		o->hop = p->via;
-	return o;
+	*who = o->hop->who;
+	return at;
 }
 
 /* It cannot go on: the tunnel could not be opened, or breaks. */
@@ -6751,7 +6754,7 @@ poller_fail(struct poller *p, const char *who, int code, int received,
 		poller_free(p);
 	else if (t->state == OPENING) {
 		t->opening->fault.received = received;
-		(void)poller_blame(p);
+		(void)poller_blame(p, &who);
 		if (!p->open && code == 502)
 			p->posted = 0;
 		tunnel_refuse(t, code, code == 504 ? "connection_timeout" :
@@ -7505,6 +7508,7 @@ static void
 lane_refused(struct tunnel *c)
 {
 	const struct fault f = c->opening->fault;
+	const char *who = f.who;
 	struct lane *l = c->lane;
 	struct poller *p;
 	int broke;
@@ -7518,7 +7522,7 @@ lane_refused(struct tunnel *c)
 	    strcmp(f.error, "connection_terminated") == 0);
 	p->broke = c->opening->hop;
 	if (!p->posted && p->t != NULL && !broke)
-		(void)poller_blame(p);
+		(void)poller_blame(p, &who);
 	lane_drop(l);
 	if (!p->posted && p->t != NULL && !broke) {
 		p->t->opening->fault.received = f.received;
