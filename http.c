@@ -1035,6 +1035,20 @@ piece_form(struct piece *m, unsigned char *p, size_t n)
 	return (ssize_t)out;
 }
 
+/* Of n bytes of the stream what it carries. */
+static ssize_t
+piece_inner(struct piece *m, unsigned char *p, size_t n, int *over)
+{
+	int ended = 0;
+	ssize_t r = m->inner->codec->decode(m->inner, p, n, &n, &ended);
+
+	if (ended || r == -1)
+		*over = 1;
+	if (*over)
+		m->inner_over = r == -1 ? -1 : ended;
+	return r == -1 ? 0 : r;
+}
+
 static ssize_t
 piece_decode(struct message *message, unsigned char *p, size_t n, size_t *used,
     int *over)
@@ -1056,8 +1070,10 @@ piece_decode(struct message *message, unsigned char *p, size_t n, size_t *used,
 	m->pos += len;
 	if (m->pos > *m->have)
 		*m->have = m->pos;
-	memmove(p, p + old, len - old);
-	return (ssize_t)(len - old);
+	len -= old;
+	memmove(p, p + old, len);
+	return m->inner == NULL || len == 0 ? (ssize_t)len :
+	    piece_inner(m, p, len, over);
 }
 
 const struct codec piece_codec = {

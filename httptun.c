@@ -7276,6 +7276,14 @@ lane_over(struct lane *l)
 {
 	struct poller *p = l->p;
 
+	/* The session was for an http:// request, which has its reply. */
+	if (l->piece.inner_over == 1) {
+		http_answered(p->t);
+		return;
+	} else if (l->piece.inner_over == -1) {
+		tunnel_close(p->t, strerror(EBADMSG), 1);
+		return;
+	}
 	timer_stop(&l->timer);
 	if (l->c->far.peer != NULL)
 		end_part(&l->c->far);
@@ -7338,6 +7346,7 @@ lane_read(struct lane *l)
 	}
 	if (l->stream && p->t->far.peer != NULL) {
 		far->message = m;
+		l->piece.inner = p->t->far.message;
 		if (!p->t->asker->inner)
 			far->meter = &tunnel_totals(p->t)->down;
 		end_join(far, p->t->far.peer);

@@ -312,7 +312,8 @@ extern const struct codec message_codec;
 
 /*
  * A body that is a piece of a stream: it begins at pos, of which have bytes
- * are there; only what is new counts.  The message stands first.
+ * are there; only what is new counts.  The message stands first.  The stream
+ * may be a message itself.
  */
 struct piece {
 	struct message	 message;
@@ -322,6 +323,8 @@ struct piece {
 	int		 state;		/* of that */
 	int		 bad;		/* it is not, behind what was taken */
 	unsigned char	 high;
+	struct message	*inner;		/* that the stream is, NULL: none */
+	int		 inner_over;	/* it is; -1: it is malformed */
 };
 extern const struct codec piece_codec;
 

@@ -2947,17 +2947,40 @@ chain_of_our_own(void **state)
 	kit_proxy_below(&first, PEAK);
 }
 
-/* A reply that is none has one answer, whatever else still comes that way. */
+/* The last hop is asked by a session, whose answers are cut anywhere.  A reply
+ * that is none has one answer, whatever else still comes that way. */
 static void
 chain_of_sessions(void **state)
 {
 	struct kit_proxy first;
+	char head[1024];
 	struct pair p;
 
 	(void)state;
 	SERVE(LOCAL);
 	first = px;
 	SERVE("-x", kit_str("poll://127.0.0.1:%u", first.port), LOCAL);
+	both_at_once(CHUNKED, CHUNKED, 0);
+	both_at_once(LENGTH, LENGTH, 0);
+	both_at_once(LENGTH, TO_THE_END, 0);
+	p = asked("GET http://localhost:{}/ HTTP/1.1\r\nHost: h\r\n\r\n");
+	(void)request_at(p.o);
+	kit_puts(p.o, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+	(void)kit_head(p.c, head, sizeof(head));
+	kit_puts(p.o, "12345HTTP/1.1 200 Smuggled\r\n\r\n");
+	kit_expect(p.c, "12345");
+	kit_eof(p.c);
+	(void)close(p.c);
+	kit_ends(p.o);
+	p = asked("GET http://localhost:{}/ HTTP/1.1\r\nHost: h\r\n\r\n");
+	(void)request_at(p.o);
+	kit_puts(p.o, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+	    "\r\n");
+	(void)kit_head(p.c, head, sizeof(head));
+	kit_puts(p.o, "3\r\n123\r\nnone\r\n");
+	kit_until_reset(p.c);
+	(void)close(p.c);
+	kit_ends(p.o);
 	p = asked("GET http://localhost:{}/ HTTP/1.1\r\nHost: h\r\n\r\n");
 	(void)request_at(p.o);
 	kit_puts(p.o, kit_times(300000, "x"));
@@ -2968,7 +2991,7 @@ chain_of_sessions(void **state)
 	kit_proxy_settles(&first);
 	kit_signal(px.proc->pid, SIGUSR1);
 	kit_err_wait(px.proc, " workers");
-	kit_err_has(px.proc, "totals: 0 open, 1 tunnels,");
+	kit_err_has(px.proc, "totals: 0 open, 6 tunnels,");
 }
 
 
