@@ -844,13 +844,12 @@ in_phase(enum phase phase)
 		kit_err_wait(p, "up\n");
 		break;
 	case CARRYING:
-		p = run("exec cat");
-		echoes(p, "x");
-		break;
 	case STUFFED_UP:
 		p = run("exec cat");
+		echoes(p, "x");
 		s.fd = p->in;
-		kit_stuff(&s, STUFFED / 4);
+		if (phase == STUFFED_UP)
+			kit_stuff(&s, STUFFED / 4);
 		break;
 	default:
 		p = kit_httptun(NULL, "-x", "exec:exec cat", "-L",
