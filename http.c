@@ -34,11 +34,40 @@
 
 /* ---- bytes --------------------------------------------------------------- */
 
+/*
+ * Moves it to where there is room for so much.  What may be a head, with a
+ * password in it, is not for realloc(3), which would leave it behind; what is
+ * larger is a stream's, and would take long to wipe.
+ */
+static int
+buf_grow(struct buf *b, size_t cap)
+{
+	unsigned char *p;
+
+	if (b->cap > 2 * INPUT_MAX) {
+		memmove(b->p, b->p + b->off, b->len);
+		b->off = 0;
+		if ((p = realloc(b->p, cap)) == NULL)
+			return -1;
+	} else {
+		if ((p = malloc(cap)) == NULL)
+			return -1;
+		if (b->p != NULL) {
+			memcpy(p, b->p + b->off, b->len);
+			secret_wipe(b->p, b->cap);
+			free(b->p);
+		}
+	}
+	b->p = p;
+	b->off = 0;
+	b->cap = (unsigned)cap;
+	return 0;
+}
+
 /* Makes room for n bytes behind what is there. */
 static int
 buf_room(struct buf *b, size_t n)
 {
-	unsigned char *p;
 	size_t cap;
 
 	if (n > INT32_MAX || b->len + n > INT32_MAX) {
@@ -54,18 +83,7 @@ buf_room(struct buf *b, size_t n)
 	}
 	for (cap = b->cap > 0 ? b->cap : 128; cap < b->len + n; cap *= 2)
 		;
-	/* Not by realloc(3), which would leave what may be a password behind. */
-	if ((p = malloc(cap)) == NULL)
-		return -1;
-	if (b->p != NULL) {
-		memcpy(p, b->p + b->off, b->len);
-		secret_wipe(b->p, b->cap);
-		free(b->p);
-	}
-	b->off = 0;
-	b->p = p;
-	b->cap = (unsigned)cap;
-	return 0;
+	return buf_grow(b, cap);
 }
 
 int
