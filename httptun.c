@@ -1612,10 +1612,20 @@ tunnel_free(void *arg)
 		exit_fill(NULL);
 }
 
+/* So many places are for what is still to come. */
+static void
+opening_keep(struct opening *o, int places)
+{
+	load += places - o->kept;
+	o->kept = places;
+	worker_load();
+}
+
 /* Whatever is under way is not waited for any more. */
 static void
 opening_quit(struct opening *o)
 {
+	opening_keep(o, 0);
 	timer_stop(&o->soon);
 	if (o->dial != NULL)
 		dial_cancel(o->dial);
@@ -1628,15 +1638,6 @@ opening_quit(struct opening *o)
 	o->want = 0;
 }
 
-/* So many places are for what is still to come. */
-static void
-opening_keep(struct opening *o, int places)
-{
-	load += places - o->kept;
-	o->kept = places;
-	worker_load();
-}
-
 /* All that was for opening it is done with. */
 static void
 opening_drop(struct tunnel *t)
@@ -1646,7 +1647,6 @@ opening_drop(struct tunnel *t)
 	t->opening = NULL;
 	if (o == NULL)
 		return;
-	opening_keep(o, 0);
 	opening_quit(o);
 	free(o);
 }

@@ -952,6 +952,28 @@ test_full(void **state)
 	silent(p);
 }
 
+/* What is refused leaves no place taken: the one worker has room again. */
+static void
+test_relay_refused(void **state)
+{
+	struct kit_proc *p;
+	int fd, i;
+
+	(void)state;
+	p = kit_start(NULL, "sh", "-c", "ulimit -n 64; exec \"$@\"", "sh",
+	    kit_binary(), "-l", "-x", "https://127.0.0.1:1", "127.0.0.1", "0",
+	    NONE);
+	fd = kit_connect(AF_INET, kit_listening(p, 0));
+	for (i = 0; i < CROWD; i++) {
+		kit_puts(fd, "CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n");
+		(void)kit_reply(fd, 502);
+	}
+	(void)close(fd);
+	kit_signal(p->pid, SIGUSR1);
+	kit_err_wait(p, " workers");
+	kit_err_has(p, ", 1 workers");
+}
+
 /* Several at once, again and again: no descriptor and no zombie is left. */
 static void
 test_local_many(void **state)
@@ -1316,6 +1338,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_directory),
 		KIT_TEST(test_usage),
 		KIT_TEST(test_full),
+		KIT_TEST(test_relay_refused),
 		KIT_TEST(test_local_many),
 		KIT_TEST(test_relay),
 		KIT_TEST(test_exit),
