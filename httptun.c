@@ -5254,7 +5254,7 @@ http_fail(struct tunnel *t, const char *error, const char *why)
 
 	totals->open--;
 	end_part(&t->near);
-	far_drop(t, 1);
+	far_drop(t, 0);
 	t->near.message = NULL;
 	t->keep = 0;
 	snprintf(proxy_status, sizeof(proxy_status), "error=%s", error);
