@@ -7276,6 +7276,10 @@ lane_over(struct lane *l)
 {
 	struct poller *p = l->p;
 
+	if (p->t != NULL && l->stream) {
+		p->t->far.got = p->have;
+		p->t->far.active = loop_now();
+	}
 	/* The session was for an http:// request, which has its reply. */
 	if (l->piece.inner_over == 1) {
 		http_answered(p->t);
@@ -7294,10 +7298,6 @@ lane_over(struct lane *l)
 	/* What is behind an answer is none to the next request. */
 	if (!l->persists || p->dialect == KHUEVU || l->c->far.in.len > 0)
 		lane_drop(l);
-	if (p->t != NULL && l->stream) {
-		p->t->far.got = p->have;
-		p->t->far.active = loop_now();
-	}
 	l->stream = 0;
 	if (l->retry)
 		lane_go(l);

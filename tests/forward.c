@@ -2959,7 +2959,7 @@ chain_of_sessions(void **state)
 	(void)state;
 	SERVE(LOCAL);
 	first = px;
-	SERVE("-x", kit_str("poll://127.0.0.1:%u", first.port), LOCAL);
+	SERVE("-v", "-x", kit_str("poll://127.0.0.1:%u", first.port), LOCAL);
 	both_at_once(CHUNKED, CHUNKED, 0);
 	both_at_once(LENGTH, LENGTH, 0);
 	both_at_once(LENGTH, TO_THE_END, 0);
@@ -2972,6 +2972,8 @@ chain_of_sessions(void **state)
 	kit_eof(p.c);
 	(void)close(p.c);
 	kit_ends(p.o);
+	/* what came, head and all */
+	kit_err_wait(px.proc, " 200 0 68 ");
 	p = asked("GET http://localhost:{}/ HTTP/1.1\r\nHost: h\r\n\r\n");
 	(void)request_at(p.o);
 	kit_puts(p.o, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
