@@ -8490,8 +8490,7 @@ opt_L(char *arg)
 	n = opt_parts(part, 2 + to, arg, url != NULL ? url - 1 :
 	    arg + strlen(arg));
 	if (n < 1 + to) {
-		if (url != NULL)
-			hop_mask(url);
+		hop_mask(url != NULL ? url : arg);
 		die(2, "-L", "%s: not [addr:]port:host:hostport", arg);
 	}
 	if (n == 2 + to) {

@@ -1316,6 +1316,9 @@ test_secrets_hidden(void **state)
 	p = kit_httptun(NULL, "-L", "a:b:c:ws://user:hunter2@p2/", NULL);
 	fails(p, 2, "httptun: -L: ");
 	lacks(kit_err(p), "hunter2");
+	p = kit_httptun(NULL, "-L", "ws://user:hunter2@p2:80:1", NULL);
+	fails(p, 2, "httptun: -L: ");
+	lacks(kit_err(p), "hunter2");
 }
 
 
