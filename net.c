@@ -988,12 +988,16 @@ fd_sane(void)
 void
 fd_discreet(void)
 {
-	struct stat in, err;
+	struct stat out, err;
 	int fd;
 
-	if (fstat(STDIN_FILENO, &in) == -1 || !S_ISSOCK(in.st_mode) ||
-	    fstat(STDERR_FILENO, &err) == -1 || !S_ISSOCK(err.st_mode) ||
-	    in.st_dev != err.st_dev || in.st_ino != err.st_ino)
+	if (fstat(STDOUT_FILENO, &out) == -1 ||
+	    fstat(STDERR_FILENO, &err) == -1 ||
+	    out.st_dev != err.st_dev || out.st_ino != err.st_ino)
+		return;
+	/* The BSDs give no number to a TCP socket, nor to some pipes. */
+	if (!(S_ISSOCK(out.st_mode) && S_ISSOCK(err.st_mode)) &&
+	    !(S_ISFIFO(out.st_mode) && out.st_ino != 0))
 		return;
 	if ((fd = open("/dev/null", O_WRONLY)) != -1) {
 		(void)dup2(fd, STDERR_FILENO);

@@ -2874,7 +2874,7 @@ inetd_with_stderr(void **state)
 	const char *users = kit_file("users", 0644, "alice:secret\n");
 	struct kit_opt opt = { 0 };
 	unsigned port;
-	int lfd, c;
+	int lfd, c, pipes[2];
 
 	(void)state;
 	lfd = kit_listen(AF_INET, &port);
@@ -2886,6 +2886,17 @@ inetd_with_stderr(void **state)
 	(void)kit_reply(c, 404);
 	kit_half_close(c);
 	kit_eof(c);
+	kit_exits(px.proc, 0);
+	/* the same where they are two pipes */
+	assert_int_equal(pipe(pipes), 0);
+	opt.in = KIT_PIPE;
+	opt.out = opt.err = pipes[1];
+	px.proc = kit_httptun(&opt, "-l", "-i", "-vv", "-a", users, NONE);
+	kit_drop(pipes[1]);
+	kit_puts(px.proc->in, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	(void)kit_reply(pipes[0], 404);
+	kit_half_close(px.proc->in);
+	kit_eof(pipes[0]);
 	kit_exits(px.proc, 0);
 }
 
