@@ -6091,8 +6091,10 @@ poll_post(struct tunnel *t, struct session *s, struct span id,
 	    (s->t->what = strdup(what)) == NULL ||
 	    (s->host = strdup(host)) == NULL ||
 	    errand_new(s, t, TO_OPEN) == NULL) {
-		if (s != NULL)
+		if (s != NULL) {
+			s->claimed = 1;	/* nobody was asked: session_free() */
 			tunnel_close(s->t, "no memory", 1);
+		}
 		poll_refuse(t, 503, 0, "no room for another session");
 		return;
 	}
