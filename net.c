@@ -22,13 +22,13 @@
 
 /* On the BSDs and macOS asking for POSIX would hide all else. */
 #if defined(__linux__)
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700		/* ptsname */
 #define _DEFAULT_SOURCE			/* SCM_RIGHTS' macros, TCP_KEEPIDLE */
 #ifndef HTTPTUN_PORTABLE
 #define _GNU_SOURCE			/* splice, accept4 */
 #endif
 #elif defined(__sun)
-#define _XOPEN_SOURCE 700		/* SCM_RIGHTS */
+#define _XOPEN_SOURCE 700		/* SCM_RIGHTS, ptsname */
 #define __EXTENSIONS__
 #endif
 
@@ -1145,7 +1145,8 @@ stdio_look(struct end *e)
 /*
  * A terminal may hold up a write (^S, a slow line) for as long as somebody
  * likes.  Opened anew it can be non-blocking, for us alone; where that is not
- * allowed it stays what it is.
+ * allowed it stays what it is.  So does a pseudo-terminal's master, which
+ * pppd(8) gives to a `pty' command: opened anew it would be that of another.
  */
 static void
 stdio_terminal(void)
@@ -1154,7 +1155,7 @@ stdio_terminal(void)
 	    NULL;
 	int fd;
 
-	if (name == NULL ||
+	if (name == NULL || ptsname(STDOUT_FILENO) != NULL ||
 	    (fd = open(name, O_WRONLY | O_NOCTTY | O_NONBLOCK)) == -1)
 		return;
 	(void)dup2(fd, STDOUT_FILENO);

@@ -2046,6 +2046,32 @@ test_terminal_full(void **state)
 	assert_false(fcntl(t.slave, F_GETFL) & O_NONBLOCK);
 }
 
+/* What pppd(8) does with its `pty' command: the master is stdin and stdout. */
+static void
+test_terminal_master(void **state)
+{
+	struct peer tgt = peer();
+	struct termios raw;
+	struct kit_proc *p;
+	struct pty t;
+	int far;
+
+	(void)state;
+	pty_open(&t);
+	raw = t.before;
+	raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+	assert_int_equal(tcsetattr(t.slave, TCSANOW, &raw), 0);
+	t.opt.tty = 0;
+	t.opt.in = t.opt.out = t.master;
+	p = kit_httptun(&t.opt, "127.0.0.1", tgt.p, NULL);
+	far = kit_accept(tgt.lfd);
+	kit_puts(far, "down");
+	kit_expect(t.slave, "down");
+	kit_puts(t.slave, "up");
+	kit_expect(far, "up");
+	kit_done(p);
+}
+
 
 /* -F: the socket itself goes to the caller. */
 
@@ -3205,6 +3231,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_stdout_stderr_missing),
 		KIT_TEST(test_stdio_left_blocking),
 		KIT_TEST(test_terminal_full),
+		KIT_TEST(test_terminal_master),
 		KIT_TEST(test_pass_cut_anywhere),
 		KIT_TEST(test_pass),
 		KIT_TEST(test_local_many),
