@@ -3069,23 +3069,19 @@ strangers_reap(void)
 	} while (pid > 0);
 }
 
-/*
- * Nobody wants it any more: when all of its group have gone, so will it, once:
- * the end of one command may be that of the next one in the list, too.
- */
+/* Nobody wants it any more: when all of its group have gone, so will it. */
 static void
 command_bury(struct command *c)
 {
 	struct command **link;
 	pid_t pid;
 
-	for (link = &commands; *link != c; link = &(*link)->next)
-		if (*link == NULL)
-			return;
 	while ((pid = waitpid(-c->pid, NULL, WNOHANG)) > 0)
 		;
 	if (pid == 0 || waitpid(c->pid, NULL, WNOHANG) == 0)
 		return;
+	for (link = &commands; *link != c; link = &(*link)->next)
+		;
 	*link = c->next;
 	loop_bury(&c->timer, free, c);
 	strangers_reap();
