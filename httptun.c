@@ -5213,6 +5213,10 @@ http_asked(struct tunnel *t)
 static void
 http_answered(struct tunnel *t)
 {
+	if (t->near.error != 0) {	/* nor does it get what there is */
+		tunnel_close(t, end_why(&t->near), 1);
+		return;
+	}
 	totals->open--;
 	log_tunnel(t, "done");
 	end_part(&t->near);

@@ -2175,6 +2175,34 @@ client_goes_in_the_response(void **state)
 	kit_proxy_settles(&px);
 }
 
+/* It is not done where the client was lost in its midst, with the origin still
+ * owed so much of the request that all of the response is read over. */
+static void
+client_goes_in_both(void **state)
+{
+	struct kit_stream s[] = {
+		{ 0, KIT_OUT, 100 * MB, 1, 0, 0 },
+		{ 0, KIT_OUT, 100 * MB, 2, 0, 0 }
+	};
+	struct pair p;
+
+	(void)state;
+	SERVE("-v", LOCAL);
+	p = asked(kit_str(POST "Content-Length: %ju\r\n\r\n",
+	    (uintmax_t)s[0].bytes));
+	kit_puts(p.o, kit_str(R(200) "Content-Length: %ju\r\n\r\n",
+	    (uintmax_t)s[1].bytes));
+	s[0].fd = p.c;
+	s[1].fd = p.o;
+	kit_stuff(&s[0], 50);
+	kit_stuff(&s[1], 50);
+	kit_reset(p.c);
+	kit_pump(&s[1], 1);
+	kit_err_wait(px.proc, " 200 ");
+	assert_null(strstr(kit_err(px.proc), " done"));
+	kit_proxy_settles(&px);
+}
+
 
 /* ---- large bodies -------------------------------------------------------- */
 
@@ -3322,7 +3350,8 @@ static const struct CMUnitTest tests[] = {
 	KIT_TEST(client_goes_in_the_head), KIT_TEST(client_goes_in_the_body),
 	KIT_TEST(client_ends_its_direction),
 	KIT_TEST(client_goes_before_the_response),
-	KIT_TEST(client_goes_in_the_response), KIT_TEST(large_bodies),
+	KIT_TEST(client_goes_in_the_response),
+	KIT_TEST(client_goes_in_both), KIT_TEST(large_bodies),
 	KIT_TEST(stalled_origin), KIT_TEST(stalled_client),
 	KIT_TEST(flood_of_interims), KIT_TEST(slow_clients),
 	KIT_TEST(early_responses), KIT_TEST(early_response_and_away),
