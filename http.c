@@ -1060,10 +1060,8 @@ piece_inner(struct piece *m, unsigned char *p, size_t n, int *over)
 	int ended = 0;
 	ssize_t r = m->inner->codec->decode(m->inner, p, n, &n, &ended);
 
-	if (ended || r == -1)
-		*over = 1;
-	if (*over)
-		m->inner_over = r == -1 ? -1 : ended;
+	m->inner_over = r == -1 ? -1 : ended;
+	*over |= m->inner_over != 0;
 	return r == -1 ? 0 : r;
 }
 
