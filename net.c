@@ -1622,6 +1622,14 @@ end_unsent(struct end *e)
 	return -1;
 }
 
+/* What is lost owes nothing any more: who waits for that goes on. */
+static void
+end_relieve(struct end *e)
+{
+	if (e->lost && !e->closed)
+		e->steps->sent(e->owner, e);
+}
+
 /* Sends what is owed, then tells our end to the other side. */
 static void
 end_flush(struct end *e)
@@ -1629,13 +1637,15 @@ end_flush(struct end *e)
 	ssize_t n;
 
 	if (e->duct != NULL && duct_drain(e) == -1) {
-		(void)end_unsent(e);
+		if (end_unsent(e) == -1)
+			end_relieve(e);
 		return;
 	}
 	while (e->out.len > 0) {
 		n = e->carrier->send(e, e->out.p + e->out.off, e->out.len);
 		if (n == -1) {
-			(void)end_unsent(e);
+			if (end_unsent(e) == -1)
+				end_relieve(e);
 			return;
 		}
 		buf_take(&e->out, (size_t)n);
@@ -1647,10 +1657,12 @@ end_flush(struct end *e)
 	if (e->finish && !e->finished) {
 		e->finished = 1;
 		if (!e->stays && e->carrier->finish(e) == -1) {
-			if (errno == EAGAIN)
+			if (errno == EAGAIN) {
 				e->finished = 0;
-			else
-				end_lose(e, errno);
+				return;
+			}
+			end_lose(e, errno);
+			end_relieve(e);
 			return;
 		}
 		if (e->error != 0 || e->closed)
@@ -1790,7 +1802,9 @@ end_relay(struct end *e, size_t n)
 	/* What wants no more, or is lost, gets none. */
 	if (to->finish || to->error != 0)
 		n = 0;
-	if ((n == 0 || end_push(to, p, n) == 0) && over && e->peer == to)
+	if (n > 0)
+		(void)end_push(to, p, n);
+	if (over && e->peer == to && !to->closed)
 		e->steps->over(e->owner, e);
 }
 
@@ -2103,8 +2117,10 @@ end_more(const struct end *e)
 void
 end_doom(struct end *e, int error)
 {
-	if (e->carrier != NULL && e->error == 0)
+	if (e->carrier != NULL && e->error == 0) {
 		end_lose(e, error);
+		end_relieve(e);
+	}
 }
 
 void

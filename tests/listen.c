@@ -1326,7 +1326,7 @@ vanish_receiving(int a, int b, enum kit_way how)
 /* Both go while neither reads, so that the proxy only hears of it by what it
  * still has for them. */
 static void
-vanish_both(int a, int b, enum kit_way how)
+vanish_stuffed(int a, int b, enum kit_way how, int in_turn)
 {
 	struct kit_stream s[] = {
 		{ a, KIT_OUT, 100 * MB, 1, 0, 0 },
@@ -1338,7 +1338,21 @@ vanish_both(int a, int b, enum kit_way how)
 	if (how == KIT_WAY_HALF)
 		how = KIT_WAY_RESET;
 	kit_vanish(a, how);
+	if (in_turn)
+		rests();
 	kit_vanish(b, how);
+}
+
+static void
+vanish_both(int a, int b, enum kit_way how)
+{
+	vanish_stuffed(a, b, how, 0);
+}
+
+static void
+vanish_in_turn(int a, int b, enum kit_way how)
+{
+	vanish_stuffed(a, b, how, 1);
 }
 
 static void
@@ -1798,13 +1812,21 @@ chain_vanishing(void **state)
 static void
 chain_vanishing_from_both_sides(void **state)
 {
-	struct kit_proc *hop = kit_httptun(NULL, "-l", "0", NULL);
+	static const char *const carriers[] = { "http", "ws", "poll" };
+	struct kit_proc *hop;
+	size_t i;
 
 	(void)state;
-	serve("-x", kit_str("127.0.0.1:%u", kit_listening(hop, 0)), LOCAL);
-	vanish_open(vanish_both);
-	settles();
-	kit_done(hop);
+	for (i = 0; i < KIT_COUNT(carriers); i++) {
+		kit_note("%s", carriers[i]);
+		hop = kit_httptun(NULL, "-l", "0", NULL);
+		serve("-x", kit_str("%s://127.0.0.1:%u", carriers[i],
+		    kit_listening(hop, 0)), LOCAL);
+		vanish_open(vanish_both);
+		vanish_open(vanish_in_turn);
+		settles();
+		kit_done(hop);
+	}
 }
 
 
