@@ -7285,14 +7285,14 @@ lane_over(struct lane *l)
 	if (p->t != NULL && l->stream) {
 		p->t->far.got = p->have;
 		p->t->far.active = loop_now();
-	}
-	/* The session was for an http:// request, which has its reply. */
-	if (l->piece.inner_over == 1) {
-		http_answered(p->t);
-		return;
-	} else if (l->piece.inner_over == -1) {
-		tunnel_close(p->t, strerror(EBADMSG), 1);
-		return;
+		/* It was for an http:// request, which has its reply. */
+		if (l->piece.inner_over != 0) {
+			if (l->piece.inner_over == 1)
+				http_answered(p->t);
+			else
+				tunnel_close(p->t, strerror(EBADMSG), 1);
+			return;
+		}
 	}
 	timer_stop(&l->timer);
 	if (l->c->far.peer != NULL)
