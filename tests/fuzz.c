@@ -1640,10 +1640,11 @@ rule(const char *p, size_t n)
 	literals = addr_literal(&a, name, port) == 0;
 	if (literals)
 		addr_unmap(&a);
+	while (len > 1 && name[len - 1] == '.')
+		len--;
 	fits = rule_match(r, name, port, literals ? &a : NULL);
 	if (r->name != NULL ? fits != ((r->ports == NULL ||
-	    ports_have(r->ports, port)) && glob(r->name, name, len -
-	    (len > 1 && name[len - 1] == '.'))) :
+	    ports_have(r->ports, port)) && glob(r->name, name, len)) :
 	    !fits && r->net.sa.sa_family == AF_UNSPEC)
 		fail("'%s' and '%s': %d", text, name, fits);
 	if (r->name == NULL && r->ports == NULL &&
