@@ -2011,6 +2011,19 @@ test_stdio_left_blocking(void **state)
 	}
 }
 
+/* One that passes bytes on as they are. */
+static void
+pty_open_raw(struct pty *t)
+{
+	struct termios raw;
+
+	pty_open(t);
+	raw = t->before;
+	raw.c_oflag &= ~(tcflag_t)OPOST;
+	raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+	assert_int_equal(tcsetattr(t->slave, TCSANOW, &raw), 0);
+}
+
 /* A terminal that takes no more holds up what goes to it, and nothing else. */
 static void
 test_terminal_full(void **state)
@@ -2020,16 +2033,12 @@ test_terminal_full(void **state)
 		{ .dir = KIT_OUT, .bytes = 1 << 20, .seed = 3 },
 		{ .dir = KIT_IN, .bytes = 1 << 20, .seed = 3 },
 	};
-	struct termios raw;
 	struct kit_proc *p;
 	struct pty t;
 	int far;
 
 	(void)state;
-	pty_open(&t);
-	raw = t.before;
-	raw.c_oflag &= ~(tcflag_t)OPOST;
-	assert_int_equal(tcsetattr(t.slave, TCSANOW, &raw), 0);
+	pty_open_raw(&t);
 	t.opt.out = t.slave;
 	p = kit_httptun(&t.opt, "127.0.0.1", tgt.p, NULL);
 	far = kit_accept(tgt.lfd);
@@ -2051,16 +2060,12 @@ static void
 test_terminal_master(void **state)
 {
 	struct peer tgt = peer();
-	struct termios raw;
 	struct kit_proc *p;
 	struct pty t;
 	int far;
 
 	(void)state;
-	pty_open(&t);
-	raw = t.before;
-	raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
-	assert_int_equal(tcsetattr(t.slave, TCSANOW, &raw), 0);
+	pty_open_raw(&t);
 	t.opt.tty = 0;
 	t.opt.in = t.opt.out = t.master;
 	p = kit_httptun(&t.opt, "127.0.0.1", tgt.p, NULL);
