@@ -2212,6 +2212,21 @@ signal_twice(void **state)
 	kit_exits(near.proc, -SIGTERM);
 }
 
+/* Starts -L that asks a gateway for many tunnels, and rests. */
+static struct kit_proc *
+forwards(unsigned *port, int *fds)
+{
+	struct kit_proc *p;
+
+	gateway(0);
+	gw->many = 1;
+	p = kit_httptun(NULL, "-x", gw->url, "-L", "0:" HOST ":" PORT, NONE);
+	*port = kit_listening(p, 0);
+	kit_idle(p);
+	*fds = kit_fds(p->pid);
+	return p;
+}
+
 /* Its DELETE comes before the POST, on another connection: so it comes again,
  * until there was something to delete; but not where the POST has failed. */
 static void
@@ -2223,12 +2238,7 @@ deleted_early(void **state)
 	int c, fds, i;
 
 	(void)state;
-	gateway(0);
-	gw->many = 1;
-	p = kit_httptun(NULL, "-x", gw->url, "-L", "0:" HOST ":" PORT, NONE);
-	port = kit_listening(p, 0);
-	kit_idle(p);
-	fds = kit_fds(p->pid);
+	p = forwards(&port, &fds);
 	c = kit_connect(AF_INET, port);
 	post = want("POST");
 	kit_reset(c);
@@ -2255,12 +2265,7 @@ local_port(void **state)
 	int c, i, fds;
 
 	(void)state;
-	gateway(0);
-	gw->many = 1;
-	p = kit_httptun(NULL, "-x", gw->url, "-L", "0:" HOST ":" PORT, NONE);
-	port = kit_listening(p, 0);
-	kit_idle(p);
-	fds = kit_fds(p->pid);
+	p = forwards(&port, &fds);
 	for (i = 0; i < 4; i++) {
 		gw->deleted = 0;
 		c = kit_connect(AF_INET, port);

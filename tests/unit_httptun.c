@@ -2392,6 +2392,19 @@ session_answers(struct tunnel *t, int peer, const char *user,
 	return head;
 }
 
+/* A client's connection; its side of that. */
+static struct tunnel *
+client_comes(int *peer)
+{
+	union addr addr;
+	int p[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, p), 0);
+	memset(&addr, 0, sizeof(addr));
+	*peer = p[1];
+	return tunnel_accept(&by_request, &request_steps, p[0], &addr);
+}
+
 /* Each request of its user's counts, and while one is open nothing else. */
 static void
 test_session_renew(void **state)
@@ -2401,14 +2414,11 @@ test_session_renew(void **state)
 	struct span id = { ID, strlen(ID) };
 	struct tunnel *t, *other;
 	struct session *s;
-	union addr peer;
-	int p[2];
+	int peer;
 
 	(void)state;
 	registry = &all;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, p), 0);
-	memset(&peer, 0, sizeof(peer));
-	t = tunnel_accept(&by_request, &request_steps, p[0], &peer);
+	t = client_comes(&peer);
 	other = tunnel_new(&by_request);
 	s = session_new(t, id, NATIVE);
 	assert_non_null(s);
@@ -2418,14 +2428,14 @@ test_session_renew(void **state)
 	s->t->user = strdup("joe");
 	timer_set(&s->expiry, 5000, session_late, s);
 	/* somebody else's is none */
-	assert_non_null(strstr(session_answers(t, p[1], "ann", "GET /" ID
+	assert_non_null(strstr(session_answers(t, peer, "ann", "GET /" ID
 	    " HTTP/1.1\r\nTunnel-Offset: 9\r\n\r\n"), " 404 "));
 	assert_true(s->expiry.at - loop_now() <= 5000);
-	assert_non_null(strstr(session_answers(t, p[1], "joe", "GET /" ID
+	assert_non_null(strstr(session_answers(t, peer, "joe", "GET /" ID
 	    " HTTP/1.1\r\nTunnel-Offset: 9\r\n\r\n"), " 409 "));
 	assert_true(s->expiry.at - loop_now() > whole);
 	/* those that are held back */
-	assert_string_equal(session_answers(t, p[1], "joe", "GET /" ID
+	assert_string_equal(session_answers(t, peer, "joe", "GET /" ID
 	    " HTTP/1.1\r\nTunnel-Offset: 0\r\n\r\n"), "");
 	assert_non_null(errand_new(s, other, TO_PUT));
 	assert_null(s->expiry.next);
@@ -2436,7 +2446,7 @@ test_session_renew(void **state)
 	tunnel_close(s->t, "done", 0);
 	tunnel_close(other, "done", 0);
 	tunnel_close(t, "done", 0);
-	close(p[1]);
+	close(peer);
 	registry = NULL;
 }
 
@@ -2493,32 +2503,29 @@ test_session_full(void **state)
 	struct span id = { ID, strlen(ID) };
 	struct tunnel *t;
 	struct session *s;
-	union addr peer;
 	char head[1024];
 	ssize_t n;
-	int p[2];
+	int peer;
 
 	(void)state;
 	registry = &all;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, p), 0);
-	memset(&peer, 0, sizeof(peer));
-	t = tunnel_accept(&by_request, &request_steps, p[0], &peer);
+	t = client_comes(&peer);
 	s = session_new(t, id, NATIVE);
 	assert_non_null(s);
-	assert_string_equal(session_answers(t, p[1], NULL, "PUT /" ID
+	assert_string_equal(session_answers(t, peer, NULL, "PUT /" ID
 	    " HTTP/1.1\r\nTunnel-Offset: 0\r\nContent-Length: 18\r\n\r\n"
 	    "GET / HTTP/1.1\r\n\r\n"), "");
 	/* an answer to the slot's owner before is none to it */
 	session_claimed(s->slot);
-	assert_int_equal(recv(p[1], head, sizeof(head), MSG_DONTWAIT), -1);
+	assert_int_equal(recv(peer, head, sizeof(head), MSG_DONTWAIT), -1);
 	all.slots[crew_number()][s->slot].state = SLOT_FULL;
 	session_claimed(s->slot);
-	n = recv(p[1], head, sizeof(head) - 1, MSG_DONTWAIT);
+	n = recv(peer, head, sizeof(head) - 1, MSG_DONTWAIT);
 	head[n > 0 ? n : 0] = '\0';
 	assert_non_null(strstr(head, " 503 "));
 	assert_non_null(strstr(head, "\r\nConnection: close\r\n"));
 	tunnel_close(t, "done", 0);
-	close(p[1]);
+	close(peer);
 	registry = NULL;
 }
 
