@@ -3782,7 +3782,7 @@ dial_cancel(struct dial *d)
 int
 dial_looking(const struct dial *d)
 {
-	return d->lookup != -1;
+	return d->n == 0;	/* the question may still wait to be sent */
 }
 
 static void

@@ -5378,6 +5378,7 @@ static void
 test_lookup_busy(void **state)
 {
 	struct question junk;
+	struct dial *d;
 	int n = 0;
 
 	(void)state;
@@ -5387,7 +5388,8 @@ test_lookup_busy(void **state)
 		n++;
 	ok(errno == EAGAIN || errno == ENOBUFS, "send");
 	now = 1000;
-	dial("host.example", 1);
+	d = dial("host.example", 1);
+	assert_int_equal(dial_looking(d), 1);
 	for (; n > 0; n--)
 		assert_int_equal(recv(helper, &junk, sizeof(junk), 0),
 		    sizeof(junk));
