@@ -1336,7 +1336,6 @@ struct opening {
 	int64_t		 from, until;	/* and from when to when this way is */
 	int		 asked;		/* the hop, and it has to answer */
 	int		 fixed;		/* there is no other way */
-	int		 kept;		/* places for TLS to come */
 	unsigned char	 pick[HOPS_MAX + 1];	/* who, of each place */
 	unsigned char	 tried[HOPS_MAX + 1];	/* of the others there */
 	struct fault	 fault;
@@ -1399,6 +1398,7 @@ struct tunnel {
 			 self:2;	/* the URL is, or is not, our own */
 	union addr	 client;
 	uint64_t	 offset;	/* for the answer to such a request */
+	int		 kept;		/* places for what is to come */
 	char		*what;		/* that was asked for, for the log */
 	char		*user;
 	int64_t		 since;
@@ -1448,6 +1448,7 @@ static void	sleeve_drop(struct tunnel **, int broken);
 static int	sleeve_put(struct tunnel *, int);
 static void	far_dial(struct tunnel *);
 static void	tunnel_pipes(struct tunnel *, struct command *);
+static struct hop *request_hops(void);
 static void	exec_started(void *);
 static const unsigned char *lane_picks(const struct lane *);
 
@@ -1522,6 +1523,26 @@ tunnels_max(void)
 }
 
 /*
+ * How many places hops take beside the tunnel's own: a command, for TLS one
+ * more with what it stands on, and two connections for a poll server.
+ */
+static int
+hops_places(const struct hop *h)
+{
+	const struct hop *x;
+	int n = 0, tls;
+
+	for (; h != NULL; h = h->next) {
+		for (tls = 0, x = h; x != NULL; x = x->other)
+			tls |= x->tls;
+		n += (tls ? 2 : 0) + place_has(h, BY_EXEC);
+		if (place_has(h, BY_POLL))
+			n = 2 * (1 + n);
+	}
+	return n;
+}
+
+/*
  * How much of that others may fill: a gateway's links are parked in worker 0
  * only, and without room for them there nobody would get one.
  */
@@ -1531,7 +1552,8 @@ load_max(void)
 	int max = tunnels_max(), parks = opt.mode == MODE_LISTEN &&
 	    opt.reverse && crew_number() == 0;
 
-	return parks ? max - (max + 2) / 4 : max;
+	max -= parks ? (max + 2) / 4 : hops_places(request_hops());
+	return max > 1 ? max : 1;
 }
 
 static int
@@ -1601,7 +1623,7 @@ tunnel_free(void *arg)
 	if ((*t->link = t->next) != NULL)
 		t->next->link = t->link;
 	ntunnels--;
-	load -= 1 + t->piped;
+	load -= 1 + t->piped + t->kept;
 	worker_load();
 	exchange_free(t);
 	forward_leave(t->forward);
@@ -1614,18 +1636,20 @@ tunnel_free(void *arg)
 
 /* So many places are for what is still to come. */
 static void
-opening_keep(struct opening *o, int places)
+tunnel_keep(struct tunnel *t, int places)
 {
-	load += places - o->kept;
-	o->kept = places;
+	load += places - t->kept;
+	t->kept = places;
 	worker_load();
 }
 
 /* Whatever is under way is not waited for any more. */
 static void
-opening_quit(struct opening *o)
+opening_quit(struct tunnel *t)
 {
-	opening_keep(o, 0);
+	struct opening *o = t->opening;
+
+	tunnel_keep(t, 0);
 	timer_stop(&o->soon);
 	if (o->dial != NULL)
 		dial_cancel(o->dial);
@@ -1642,13 +1666,11 @@ opening_quit(struct opening *o)
 static void
 opening_drop(struct tunnel *t)
 {
-	struct opening *o = t->opening;
-
-	t->opening = NULL;
-	if (o == NULL)
+	if (t->opening == NULL)
 		return;
-	opening_quit(o);
-	free(o);
+	opening_quit(t);
+	free(t->opening);
+	t->opening = NULL;
 }
 
 /* The one end of every tunnel; its memory goes after the dispatch. */
@@ -1809,7 +1831,7 @@ far_drop(struct tunnel *t, int broken)
 static void
 opening_stop(struct tunnel *t)
 {
-	opening_quit(t->opening);
+	opening_quit(t);
 	poller_leave(t);
 	sleeve_drop(&t->sleeve, 1);
 	end_close(&t->far);
@@ -1933,14 +1955,14 @@ far_dial(struct tunnel *t)
 {
 	struct opening *o = t->opening;
 	struct hop *h;
-	int tls = o->stop != NULL && o->stop->tls;
+	int more = o->stop != NULL && o->stop->tls ? 2 : 0;
 
 	opening_stop(t);
-	/* Each takes the places of two tunnels more, by and by; they count now:
-	 * what is accepted has room. */
+	/* What they take by and by counts now: what is accepted has room.  The
+	 * first of a poll server's two connections comes at once. */
 	for (h = o->first; h != NULL; h = hop_next(o, h))
-		tls += h->tls;
-	opening_keep(o, 2 * tls);
+		more += (h->tls ? 2 : 0) + (h->carriage == BY_POLL);
+	tunnel_keep(t, more);
 	o->hop = o->first;
 	o->nth = o->inside = o->again = o->asked = 0;
 	o->framing = BODY_NONE;
@@ -2452,7 +2474,7 @@ tls_joined(void *arg, int fd)
 	struct command *c = t->opening->command;
 
 	t->opening->command = NULL;
-	opening_keep(t->opening, t->opening->kept - 2);
+	tunnel_keep(t, t->kept - 2);
 	if (sleeve_put(t, fd) == -1) {
 		command_end(c);
 		return;
@@ -4262,6 +4284,7 @@ static void
 request_linger(struct tunnel *t)
 {
 	t->state = LINGER;
+	tunnel_keep(t, 0);
 	timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000, linger_late, t);
 	buf_free(&t->near.in);
 	end_leave(&t->near);
@@ -4269,10 +4292,12 @@ request_linger(struct tunnel *t)
 		tunnel_close(t, "done", 0);
 }
 
+/* A request may come at any time, and has room then. */
 static void
 request_wait(struct tunnel *t)
 {
 	t->state = HEAD;
+	tunnel_keep(t, hops_places(request_hops()));
 	timer_set(&t->deadline, (int64_t)opt.wait * 1000, request_late, t);
 }
 
@@ -5007,6 +5032,7 @@ request_serve(struct tunnel *t, const struct head *h, size_t len)
 		return;
 	}
 	if (v.status == 0 && purpose == FOR_POLL) {
+		tunnel_keep(t, 0);	/* its session has them */
 		poll_serve(t, h, len, passed);
 		return;
 	}

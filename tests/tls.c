@@ -974,6 +974,52 @@ test_relay_refused(void **state)
 	kit_err_has(p, ", 1 workers");
 }
 
+/* Who is accepted has room for all that its way takes: the others wait, or go
+ * to another worker, and nobody waits for what only another one's end frees. */
+static void
+crowd_through(const char *hop, const char *next)
+{
+	struct kit_proc *p;
+	unsigned port;
+	int fd[CROWD], t[CROWD], i;
+
+	p = kit_start(&opt, "sh", "-c", "ulimit -n 64; exec \"$@\"", "sh",
+	    kit_binary(), "-4", "-l", "-x", hop, "-x", next, "127.0.0.1", "0",
+	    NONE);
+	port = kit_listening(p, 0);
+	for (i = 0; i < CROWD; i++)
+		fd[i] = kit_connect(AF_INET, port);
+	for (i = 0; i < CROWD; i++)
+		kit_puts(fd[i], kit_request_to(tport));
+	for (i = 0; i < CROWD; i++) {
+		t[i] = kit_accept(tl);
+		kit_puts(t[i], "hello");
+	}
+	for (i = 0; i < CROWD; i++)
+		kit_expect(fd[i], KIT_OK "hello");
+	for (i = 0; i < CROWD; i++) {
+		(void)close(fd[i]);
+		(void)close(t[i]);
+	}
+	kit_done(p);
+}
+
+static void
+test_relay_crowd(void **state)
+{
+	const char *hop;
+
+	(void)state;
+	trust();
+	target();
+	kit_proxy(&px, "-4", "127.0.0.1", "0", NONE);
+	hop = kit_str("127.0.0.1:%u", px.port);
+	by(JOIN);
+	crowd_through(hop, kit_str("https://%s", hop));
+	crowd_through(kit_str("exec:socat - TCP:%s", hop), hop);
+	crowd_through(hop, kit_str("poll://%s/", hop));
+}
+
 /* Several at once, again and again: no descriptor and no zombie is left. */
 static void
 test_local_many(void **state)
@@ -1339,6 +1385,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_usage),
 		KIT_TEST(test_full),
 		KIT_TEST(test_relay_refused),
+		KIT_TEST(test_relay_crowd),
 		KIT_TEST(test_local_many),
 		KIT_TEST(test_relay),
 		KIT_TEST(test_exit),
