@@ -6507,6 +6507,8 @@ poll_serve(struct tunnel *t, const struct head *h, size_t len, int passed)
 	poll_read(t, h, len, s, &w);
 	if (w.code == 0)
 		poll_go_on(t, h, len, w.length);
+	if (t->state != HEAD)		/* its client has gone, and h with it */
+		return;
 	t->keep = head_persists(h) && !draining;
 	memcpy(id, ids.p, ids.n);
 	ids.p = id;

@@ -2306,6 +2306,30 @@ expects_to_go_on(void **state)
 	settles();
 }
 
+/* The same from one who has gone when it would be told so. */
+static void
+expects_nothing_more(void **state)
+{
+	struct tun u;
+	int fd;
+
+	(void)state;
+	serve(LOCAL);
+	u = tunnel();
+	fd = client();
+	get(fd, u.path, 0);
+	kit_puts(fd, kit_str("PUT %s HTTP/1.1\r\nHost: x\r\n"
+	    "Tunnel-Offset: 0\r\nExpect: 100-continue\r\n"
+	    "Content-Length: 5\r\n\r\n", u.path));
+	(void)close(fd);
+	rests();
+	kit_puts(u.t, "data");		/* the GET's answer is refused */
+	rests();
+	gets_text(c, &u, "data");
+	broken_off(c, &u);
+	settles();
+}
+
 /* How long a body is must be said, and must not be too long; judged by the
  * head alone. */
 static void
@@ -3802,6 +3826,7 @@ main(int argc, char *argv[])
 		KIT_TEST(ends_before_their_bytes),
 		KIT_TEST(no_offset),
 		KIT_TEST(expects_to_go_on),
+		KIT_TEST(expects_nothing_more),
 		KIT_TEST(lengths),
 		KIT_TEST(bodies_are_no_requests),
 		KIT_TEST(credentials),
