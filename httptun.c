@@ -4502,6 +4502,8 @@ enum purpose { FOR_CONNECT, FOR_HTTP, FOR_WS, FOR_POLL, FOR_NOTHING };
 
 static int	poll_like(const struct head *);
 static int	poll_unread(const struct tunnel *, const struct head *, size_t);
+static void	poll_go_on(struct tunnel *, const struct head *, size_t,
+		    uint64_t);
 static void	poll_unput(struct tunnel *, uint64_t);
 static int	poll_worker(const struct head *);
 static void	poll_serve(struct tunnel *, const struct head *, size_t, int);
@@ -5073,8 +5075,13 @@ request_read(struct tunnel *t)
 			    "HTTP/1.1 knows", NULL);
 			return;
 		}
-		if (poll_asks(t, &h) || poll_unread(t, &h, (size_t)n))
+		if (poll_asks(t, &h))
 			break;
+		if (poll_unread(t, &h, (size_t)n)) {
+			if (in->len == (size_t)n)
+				poll_go_on(t, &h, (size_t)n, UINT64_MAX);
+			break;
+		}
 		say_client(t, '>', in->p + in->off, (size_t)n);
 		request_serve(t, &h, (size_t)n);
 	}

@@ -2289,10 +2289,18 @@ static void
 expects_to_go_on(void **state)
 {
 	struct tun u;
+	const char *form;
 
 	(void)state;
 	serve(LOCAL);
-	u = tunnel();
+	u.path = new_path();
+	form = form_for(tport);
+	kit_puts(c, kit_str("POST %s HTTP/1.1\r\nHost: x\r\n"
+	    "Tunnel-Offset: 0\r\nExpect: 100-continue\r\n"
+	    "Content-Length: %zu\r\n\r\n", u.path, strlen(form)));
+	kit_expect(c, "HTTP/1.1 100 Continue\r\n\r\n");
+	kit_puts(c, form);
+	u.t = opens(tl);
 	kit_puts(c, kit_str("PUT %s HTTP/1.1\r\nHost: x\r\n"
 	    "Tunnel-Offset: 0\r\nExpect: 100-continue\r\n"
 	    "Content-Length: 5\r\n\r\n", u.path));
