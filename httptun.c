@@ -7468,12 +7468,18 @@ static void
 lane_answer(struct lane *l, const struct head *h, size_t len)
 {
 	struct poller *p = l->p;
-	int r = 0;
+	int r = 0, to, end;
 
 	l->status = h->status;
-	l->native = head_number(h, "Tunnel-Offset", &l->to) == 1;
-	if (head_number(h, "Tunnel-End", &l->end) != 1)
+	to = head_number(h, "Tunnel-Offset", &l->to);
+	l->native = to == 1;
+	if ((end = head_number(h, "Tunnel-End", &l->end)) != 1)
 		l->end = UNKNOWN;
+	if (p->dialect == NATIVE && (to == -1 || end == -1)) {
+		poller_fail(p, p->hop->who, 502, h->status, "a malformed %s",
+		    to == -1 ? "Tunnel-Offset" : "Tunnel-End");
+		return;
+	}
 	memset(&l->piece, 0, sizeof(l->piece));
 	l->piece.message.in = head_framing(h, &l->piece.message.left);
 	l->piece.have = &p->have;

@@ -1543,6 +1543,37 @@ impossible(void **state)
 	}
 }
 
+/* What is no offset at all is not as if there were none. */
+static void
+malformed(void **state)
+{
+	static const char *const fields[] = {
+		"Tunnel-Offset: -1\r\n", "Tunnel-Offset: x\r\n",
+		"Tunnel-Offset: 1000000000000000000\r\n",
+		"Tunnel-Offset: 10\r\nTunnel-Offset: 10\r\n",
+		"Tunnel-Offset: 10\r\nTunnel-End: -1\r\n",
+	};
+	static const char *const methods[] = { "PUT", "GET" };
+	struct kit_proc *p;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 2 * KIT_COUNT(fields); i++) {
+		kit_note("case %zu", i);
+		p = half_way();
+		says(pending(methods[i % 2]), 200, fields[i / 2], "");
+		gives_up(p, "malformed");
+	}
+	for (i = 0; i < KIT_COUNT(fields); i++) {
+		gateway(0);
+		p = client();
+		says(want("POST"), 200, fields[i], "");
+		attend(p);
+		complains(p, "malformed");
+		kit_done(p);
+	}
+}
+
 /* Nor can it have what has not been sent yet. */
 static void
 ahead_of_us(void **state)
@@ -4070,6 +4101,7 @@ main(int argc, char *argv[])
 		KIT_TEST(refused),
 		KIT_TEST(gone),
 		KIT_TEST(impossible),
+		KIT_TEST(malformed),
 		KIT_TEST(ahead_of_us),
 		KIT_TEST(another_end),
 		KIT_TEST(part_of_a_put),
