@@ -1829,12 +1829,12 @@ far_drop(struct tunnel *t, int broken)
 
 /* Leaves the far end, in whatever state. */
 static void
-opening_stop(struct tunnel *t)
+opening_stop(struct tunnel *t, int broken)
 {
 	opening_quit(t);
 	poller_leave(t);
 	sleeve_drop(&t->sleeve, 1);
-	end_close(&t->far);
+	(broken ? end_reset : end_close)(&t->far);
 }
 
 /* Opening failed: who asked for it is told, unless there is another way. */
@@ -1856,7 +1856,8 @@ tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
 	snprintf(f->who, sizeof(f->who), "%s", who);
 	f->status = code;
 	f->error = error;
-	opening_stop(t);
+	/* Who did not answer may have connected: no end of ours reaches that. */
+	opening_stop(t, t->opening->asked && f->received == 0);
 	if (hop_fall_back(t)) {
 		far_dial(t);
 		return;
@@ -1957,9 +1958,11 @@ far_dial(struct tunnel *t)
 	struct hop *h;
 	int more = o->stop != NULL && o->stop->tls ? 2 : 0;
 
-	opening_stop(t);
-	/* What they take by and by counts now: what is accepted has room.  The
-	 * first of a poll server's two connections comes at once. */
+	opening_stop(t, 0);
+	/*
+	 * What they take by and by counts now: what is accepted has room.  The
+	 * first of a poll server's two connections comes at once.
+	 */
 	for (h = o->first; h != NULL; h = hop_next(o, h))
 		more += (h->tls ? 2 : 0) + (h->carriage == BY_POLL);
 	tunnel_keep(t, more);
