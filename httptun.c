@@ -2005,8 +2005,10 @@ tunnel_open(struct tunnel *t, const char *host, unsigned port,
 		return;
 	}
 	authority_format(o->target, host, port);
-	if (t->what == NULL)
-		t->what = strdup(o->target);
+	if (t->what == NULL && (t->what = strdup(o->target)) == NULL) {
+		tunnel_close(t, "no memory", 1);
+		return;
+	}
 	snprintf(o->host, sizeof(o->host), "%s", host);
 	o->port = port;
 	o->chain = hops != NULL ? hops : bridge;
@@ -3191,6 +3193,8 @@ stdio_ended(struct tunnel *t, const char *why, int broken)
 		;		/* whoever read stdout knows why it left */
 	else if (t->near.error != 0)
 		say(t->near.lost ? "stdout" : "stdin", "%s", why);
+	else if (broken && t->status == 0 && !farewelled)
+		say("tunnel", "%s", why);	/* not even refused */
 	else if (broken && t->status == 200 && !opt.fdpass && !farewelled)
 		say(t->what, "%s", why);
 	program_stop();

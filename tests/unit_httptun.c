@@ -23,6 +23,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -1765,6 +1766,30 @@ child_grows(char *arg)
 	exit(*arg == '\0' ? heap_has_secret() : 1);
 }
 
+static void
+child_stdio_starved(char *arg)
+{
+	static char *const argv[] = { "httptun", "127.0.0.1", "1", NULL };
+	char *own[4];
+
+	memcpy(own, argv, sizeof(own));
+	(void)dup2(open("/dev/null", O_RDWR), STDIN_FILENO);
+	(void)dup2(STDIN_FILENO, STDOUT_FILENO);
+	starve = atoi(arg);
+	exit(httptun_main(3, own));
+}
+
+/* A tunnel that there is no memory for is reported as any other. */
+static void
+test_stdio_starved(void **state)
+{
+	char nth[] = "1";
+
+	(void)state;
+	for (; nth[0] < '9'; ++nth[0])
+		ends(child_stdio_starved, nth, 1, "");
+}
+
 /* When it is forgotten nothing that it came through has it. */
 static void
 test_cred_forgotten(void **state)
@@ -2633,6 +2658,7 @@ main(void)
 		TEST(test_cred_find),
 		TEST(test_cred_read),
 		TEST(test_cred_starved),
+		TEST(test_stdio_starved),
 		TEST(test_cred_forgotten),
 		TEST(test_cred_read_nul),
 		TEST(test_hop_credentials),
