@@ -3692,8 +3692,9 @@ lookup_forget(void)
 	close(helper_sock);
 	close(helper_life);
 	helper_sock = helper_life = -1;
+	/* It ends by that, if it has not: nobody else would wait for it. */
 	if (helper_pid > 0)
-		(void)waitpid(helper_pid, NULL, WNOHANG);
+		(void)waitpid(helper_pid, NULL, 0);
 	helper_pid = -1;
 }
 
@@ -4238,6 +4239,7 @@ note_recv(int sock, struct note *n, int *fd)
 		return 1;
 	if (*fd != -1)
 		close(*fd);
+	errno = EPROTO;
 	return -1;
 }
 
@@ -4507,12 +4509,15 @@ crew_ready(void *arg, int fd, unsigned what)
 {
 	struct worker *w = arg;
 	int passed, to;
+	ssize_t n;
 
 	if (what & WANT_WRITE)
 		letters_send(fd);
 	if (!(what & WANT_READ))
 		return;
-	if (note_recv(fd, the_note, &passed) != 1) {
+	if ((n = note_recv(fd, the_note, &passed)) == -1 && fd_later())
+		return;
+	if (n != 1) {
 		/* It has gone; SIGCHLD tells how. */
 		letters_drop(fd);
 		fd_close(fd);

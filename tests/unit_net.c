@@ -5545,6 +5545,20 @@ test_lookup_helper(void **state)
 	helper_lives();
 }
 
+/* Of one that is replaced nothing is left, whatever was wrong with it. */
+static void
+test_lookup_replaced(void **state)
+{
+	pid_t old;
+
+	(void)state;
+	assert_int_equal(lookup_init(), 0);
+	old = helper_pid;
+	assert_int_equal(lookup_init(), 0);
+	assert_int_equal(waitpid(old, NULL, WNOHANG), -1);
+	helper_lives();
+}
+
 /* ---- listening --------------------------------------------------------- */
 
 static int room, accepts;
@@ -6522,6 +6536,9 @@ test_crew_gone(void **state)
 
 	(void)state;
 	crew_open(theirs);
+	/* Not one of whom select() said too much. */
+	crew_ready(&workers[1], workers[1].fd, WANT_READ);
+	assert_int_not_equal(workers[1].fd, -1);
 	close(theirs[1]);
 	assert_int_equal(turn(0), 1);
 	assert_int_equal(workers[1].fd, -1);
@@ -6986,6 +7003,7 @@ main(void)
 		TEST(test_dial_full),
 		TEST(test_dial_next),
 		TEST(test_lookup_helper),
+		TEST(test_lookup_replaced),
 		TEST(test_listen_addrs),
 		TEST(test_listen_open),
 		TEST(test_listener),
