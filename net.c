@@ -1005,6 +1005,22 @@ fd_discreet(void)
 	}
 }
 
+/* An old kernel has no call for it (or a sandbox forbids it), but a device. */
+static int
+pool_fill(void)
+{
+	ssize_t n = 0;
+	int fd;
+
+	if (getentropy(pool, sizeof(pool)) == 0)
+		return 0;
+	if ((fd = open("/dev/urandom", O_RDONLY)) != -1) {
+		n = read(fd, pool, sizeof(pool));
+		close(fd);
+	}
+	return n == (ssize_t)sizeof(pool) ? 0 : -1;
+}
+
 void
 random_bytes(void *dst, size_t n)
 {
@@ -1012,8 +1028,8 @@ random_bytes(void *dst, size_t n)
 
 	for (; n > 0; n--) {
 		if (pool_left == 0) {
-			/* It fails only where a kernel has none. */
-			if (getentropy(pool, sizeof(pool)) == -1)
+			/* What can be guessed is worse than no tunnel. */
+			if (pool_fill() == -1)
 				abort();
 			pool_left = sizeof(pool);
 		}

@@ -21,7 +21,10 @@
  * to carry something first, PATIENCE bounds it.
  */
 
+#define getentropy	unit_getentropy
 #include "../net.c"
+#undef getentropy
+int	getentropy(void *, size_t);
 
 #include <poll.h>
 #include <pthread.h>
@@ -38,6 +41,17 @@ ok(int condition, const char *what)
 {
 	if (!condition)
 		fail_msg("%s: %s", what, strerror(errno));
+}
+
+static int no_entropy;		/* the kernel is an old one */
+
+int
+unit_getentropy(void *p, size_t n)
+{
+	if (!no_entropy)
+		return getentropy(p, n);
+	errno = ENOSYS;
+	return -1;
 }
 
 /* ---- the loop, turn by turn -------------------------------------------- */
@@ -5786,6 +5800,21 @@ test_random(void **state)
 			assert_memory_not_equal(big + i, big + k, 16);
 }
 
+/* Where the kernel has no call for it its device is read. */
+static void
+test_random_device(void **state)
+{
+	unsigned char a[sizeof(pool)], b[sizeof(pool)];
+
+	(void)state;
+	pool_left = 0;
+	no_entropy = 1;
+	random_bytes(a, sizeof(a));
+	random_bytes(b, sizeof(b));
+	no_entropy = 0;
+	assert_memory_not_equal(a, b, sizeof(a));
+}
+
 /* A child's bytes are not those that its parent has still to give. */
 static void
 test_random_child(void **state)
@@ -7009,6 +7038,7 @@ main(void)
 		TEST(test_listener),
 		TEST(test_listener_rest),
 		TEST(test_random),
+		TEST(test_random_device),
 		TEST(test_random_child),
 		TEST(test_fd_peer),
 		TEST(test_fd_peer_mapped),
