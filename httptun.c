@@ -2700,7 +2700,8 @@ hop_skip(struct tunnel *t)
 	size_t used = 0;
 	int done, bad = 0;
 
-	end_keep(&t->far, in->len);
+	if (end_keep(&t->far, in->len) == -1)
+		return;
 	if (o->framing == BODY_LENGTH) {
 		used = in->len < o->left ? in->len : (size_t)o->left;
 		o->left -= used;
@@ -2963,7 +2964,8 @@ hop_input(struct tunnel *t)
 	for (;;) {
 		n = far->in.len == 0 ? 0 : head_reply(&h,
 		    far->in.p + far->in.off, far->in.len);
-		end_keep(far, n > 0 ? (size_t)n : far->in.len);
+		if (end_keep(far, n > 0 ? (size_t)n : far->in.len) == -1)
+			return;
 		if (n <= 0)
 			break;
 		say_head(o->hop->who, '<', far->in.p + far->in.off, (size_t)n);

@@ -688,8 +688,11 @@ int	end_failed(struct end *);
 int	end_more(const struct end *);
 /* What it is on has broken: so will it, when what came is read. */
 void	end_doom(struct end *, int error);
-/* exact: the first n bytes of in are the owner's, the rest stays unread. */
-void	end_keep(struct end *, size_t n);
+/*
+ * exact: the first n bytes of in are the owner's, the rest stays unread.  -1:
+ * it broke, and its owner was told.
+ */
+int	end_keep(struct end *, size_t n);
 /*
  * From here on it is a WebSocket (RFC 6455), in has its first frames.  client
  * is who masks.  -1: ENOMEM.

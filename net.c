@@ -2139,19 +2139,24 @@ end_doom(struct end *e, int error)
 	}
 }
 
-void
+int
 end_keep(struct end *e, size_t n)
 {
 	unsigned char trash[INPUT_MAX];
 	size_t real = e->in.len - e->peeked;
+	ssize_t r;
 
 	if (!e->exact)
-		return;
+		return 0;
 	/* They were there a moment ago, and nobody else reads them. */
-	if (n > real && recv(e->rfd, trash, n - real, 0) == -1)
-		end_break(e, errno);
+	if (n > real && (r = recv(e->rfd, trash, n - real, 0)) !=
+	    (ssize_t)(n - real)) {
+		end_break(e, r == -1 ? errno : ECONNABORTED);
+		return -1;
+	}
 	e->in.len = (unsigned)n;
 	e->peeked = 0;
+	return 0;
 }
 
 /* Frees all, with a reset or in order. */

@@ -1781,14 +1781,14 @@ test_keep(void **state)
 			ok(write(near.fd, text, cut) == (ssize_t)cut, "write");
 		turn(0);
 		assert_int_equal(near.e.in.len, cut);
-		end_keep(&near.e, cut < 4 ? cut : 4);
+		assert_int_equal(end_keep(&near.e, cut < 4 ? cut : 4), 0);
 		if (cut < 4) {
 			get(near.e.rfd, "");	/* taken, not only seen */
 			ok(write(near.fd, text + cut, 8 - cut) ==
 			    (ssize_t)(8 - cut), "write");
 			turn(0);
 			assert_int_equal(near.e.in.len, 8);
-			end_keep(&near.e, 4);
+			assert_int_equal(end_keep(&near.e, 4), 0);
 			cut = cut < 4 ? cut : 4;
 		} else if (cut < 8)
 			ok(write(near.fd, text + cut, 8 - cut) ==
@@ -1818,19 +1818,34 @@ test_keep_interim(void **state)
 	put(near.fd, "100200tail");
 	turn(0);
 	assert_int_equal(near.e.in.len, 10);
-	end_keep(&near.e, 3);
+	assert_int_equal(end_keep(&near.e, 3), 0);
 	buf_take(&near.e.in, 3);
-	end_keep(&near.e, near.e.in.len);
+	assert_int_equal(end_keep(&near.e, near.e.in.len), 0);
 	assert_int_equal(near.e.in.len, 0);
 	turn(0);
 	assert_int_equal(near.e.in.len, 7);
 	assert_memory_equal(near.e.in.p + near.e.in.off, "200tail", 7);
-	end_keep(&near.e, 3);
+	assert_int_equal(end_keep(&near.e, 3), 0);
 	fd = end_release(&near.e);
 	get(fd, "tail");
 	end_close(&near.e);
 	close(fd);
 	close(near.fd);
+}
+
+/* What was seen is not there any more: that is no head. */
+static void
+test_keep_gone(void **state)
+{
+	(void)state;
+	side_open(&near);
+	near.e.exact = 1;
+	put(near.fd, "headtail");
+	turn(0);
+	get(near.e.rfd, "headtail");
+	assert_int_equal(end_keep(&near.e, 6), -1);
+	assert_int_equal(near.broken, 1);
+	side_close(&near);
 }
 
 static void
@@ -1840,7 +1855,7 @@ test_keep_inexact(void **state)
 	side_open(&near);
 	put(near.fd, "headtail");
 	turn(0);
-	end_keep(&near.e, 4);
+	assert_int_equal(end_keep(&near.e, 4), 0);
 	assert_int_equal(near.e.in.len, 8);
 	get(near.e.rfd, "");
 	side_close(&near);
@@ -6954,6 +6969,7 @@ main(void)
 		TEST(test_end_close),
 		TEST(test_keep),
 		TEST(test_keep_interim),
+		TEST(test_keep_gone),
 		TEST(test_keep_inexact),
 		TEST(test_stdio_start),
 		TEST(test_stdio_flow),
