@@ -1598,8 +1598,12 @@ end_lose(struct end *e, int error)
 		return;
 	}
 	e->lost = 1;
-	/* Where both are lost nobody is left to read it for. */
-	if (!e->carrier->survives || e->eof ||
+	/*
+	 * Where both are lost nobody is left to read it for.  And who is there,
+	 * as it is us who have no memory, may wait for us for ever.
+	 */
+	if (!e->carrier->survives || e->eof || error == ENOBUFS ||
+	    error == ENOMEM ||
 	    (e->peer != NULL && e->peer->error != 0) ||
 	    (e->peer == NULL && e->in.len >= INPUT_MAX)) {
 		end_break(e, error);

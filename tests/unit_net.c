@@ -1597,6 +1597,22 @@ test_send_error_owed(void **state)
 	sides_close();
 }
 
+/* Who is there all the same, and may wait for what is lost, is not read on. */
+static void
+test_send_memory(void **state)
+{
+	static const int errors[] = { ENOBUFS, ENOMEM };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(errors); i++) {
+		sides_open();
+		end_doom(&far.e, errors[i]);
+		told(&far, 0, 0, 1);
+		sides_close();
+	}
+}
+
 static int
 finish_fails(struct end *e)
 {
@@ -6961,6 +6977,7 @@ main(void)
 		TEST(test_close_both),
 		TEST(test_send_error),
 		TEST(test_send_error_owed),
+		TEST(test_send_memory),
 		TEST(test_finish_error),
 		TEST(test_send_error_unlinked),
 		TEST(test_recv_error),
