@@ -1856,8 +1856,9 @@ tunnel_refuse(struct tunnel *t, int code, const char *error, const char *who,
 	snprintf(f->who, sizeof(f->who), "%s", who);
 	f->status = code;
 	f->error = error;
-	/* Who did not answer may have connected: no end of ours reaches that. */
-	opening_stop(t, t->opening->asked && f->received == 0);
+	/* Who does not answer in time may have connected: no end goes there. */
+	opening_stop(t, code == 504 && t->opening->asked &&
+	    t->opening->hop != &exit_hop);
 	if (hop_fall_back(t)) {
 		far_dial(t);
 		return;
