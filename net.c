@@ -4631,7 +4631,9 @@ crew_start(const struct crew *c)
 {
 	crew = c;
 	signal_watch(SIGCHLD, crew_reap);
+	crew_full = 1;		/* who starts us says himself that none is */
 	crew_balance(NULL);
+	crew_full = 0;
 	return crew_size() > 0 ? 0 : -1;
 }
 

@@ -1967,6 +1967,31 @@ few_descriptors(void **state)
 	settles();
 }
 
+/* Too few to begin with: it listens, or one line says why it does not. */
+static void
+too_few_descriptors(void **state)
+{
+	struct kit_proc *p;
+	const char *s;
+	int n;
+
+	(void)state;
+	for (n = 6; n < 12; n++) {
+		p = kit_start(NULL, "sh", "-c", "ulimit -n $0; exec \"$@\"",
+		    kit_str("%d", n), kit_binary(), "-l", LOCAL);
+		kit_err_wait(p, "httptun: ");
+		if (strstr(kit_err(p), "listening on") != NULL) {
+			kit_done(p);
+			break;
+		}
+		kit_exits(p, 1);
+		kit_eof(p->err);
+		s = strchr(kit_err(p), '\n');
+		if (s == NULL || s[1] != '\0')
+			kit_fail("not one line: <<%s>>", kit_err(p));
+	}
+}
+
 /* Everything that somebody can do to it, quickly. */
 static void
 ordeal(unsigned nobody)
@@ -2076,6 +2101,7 @@ main(void)
 		KIT_TEST(signals),
 		KIT_TEST(many_tunnels),
 		KIT_TEST(few_descriptors),
+		KIT_TEST(too_few_descriptors),
 		KIT_TEST(nothing_is_left)
 	};
 
