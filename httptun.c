@@ -3521,6 +3521,9 @@ ports_close(struct listener **tail)
 	}
 }
 
+/* One of -L may still be the end: nothing is said before all are there. */
+static int starting;
+
 /* Lets the new ones accept, or closes them again.  -1: errno. */
 static int
 ports_start(struct forward *f, struct listener **tail)
@@ -3535,7 +3538,8 @@ ports_start(struct forward *f, struct listener **tail)
 			error = errno;
 	}
 	if (error == 0) {
-		listen_announce(*tail);
+		if (!starting)
+			listen_announce(*tail);
 		return 0;
 	}
 	ports_close(tail);
@@ -4225,10 +4229,14 @@ forwards_start(void)
 		hop_credentials(f->hops != NULL ? f->hops : f->bridge);
 		farewell_watch(f->hops);
 	}
+	starting = 1;
 	if (opt.file != NULL)
 		file_start(fd);
 	else
 		forwards_open(NULL);
+	starting = 0;
+	for (f = opt.forwards; f != NULL; f = f->next)
+		listen_announce(f->listeners);
 }
 
 /* ---- near end: a request (-l) ------------------------------------------------------ */

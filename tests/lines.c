@@ -1177,6 +1177,12 @@ test_with_L(void **state)
 	kit_exits(p, 1);
 	kit_err_is(p, kit_str("httptun: %s: Address already in use\n",
 	    at(1)));
+	/* nobody is told of ports before it that they listen */
+	p = kit_httptun(NULL, "-L", kit_str("%s:127.0.0.1:%u", at(0), u.port),
+	    "-L", kit_str("%s:127.0.0.1:%u", at(1), u.port), NONE);
+	kit_exits(p, 1);
+	kit_err_is(p, kit_str("httptun: %s: Address already in use\n",
+	    at(1)));
 	(void)close(fd);
 }
 
