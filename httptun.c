@@ -1440,6 +1440,7 @@ static void	errand_end(struct errand *);
 static void	poller_start(struct tunnel *, struct hop *);
 static void	poller_leave(struct tunnel *);
 static struct opening *poller_blame(struct poller *, const char **);
+static const char *poller_wrong(const struct poller *);
 static struct hop *lane_stop(const struct lane *);
 static void	poller_move(struct tunnel *to, struct tunnel *from);
 static void	near_broken(void *, struct end *);
@@ -1888,10 +1889,12 @@ opening_late(struct tunnel *t)
 {
 	struct opening *o = t->opening, *at = o;
 	int secs = (int)((o->from - o->ticks) * TICK_MS / 1000);
-	const char *who = opening_who(t);
+	const char *who = opening_who(t), *wrong = "";
 
-	if (t->poller != NULL)
+	if (t->poller != NULL) {
 		at = poller_blame(t->poller, &who);
+		wrong = poller_wrong(t->poller);
+	}
 	if (o->want != 0)
 		tunnel_refuse(t, o->silent ? 504 : 503, o->silent ?
 		    "http_response_timeout" : "destination_unavailable",
@@ -1902,8 +1905,9 @@ opening_late(struct tunnel *t)
 		    secs);
 	else
 		tunnel_refuse(t, 504, at->dial != NULL ? "connection_timeout" :
-		    "http_response_timeout", who, "no %s within %d s",
-		    at->dial != NULL ? "connection" : "answer", secs);
+		    "http_response_timeout", who, "no %s within %d s%s%s",
+		    at->dial != NULL ? "connection" : "answer", secs,
+		    *wrong != '\0' ? ": " : "", wrong);
 }
 
 /*
@@ -6595,6 +6599,7 @@ struct lane {
 			 stream:1,	/* the answer's body is the target's */
 			 native:1,	/* it has a Tunnel-Offset */
 			 ending:1,	/* the request had a Tunnel-End */
+			 lined:1,	/* text is its whole first line */
 			 retry:1,	/* it is asked again, now authorized */
 			 persists:1;	/* the connection does, behind it */
 	unsigned	 authorized;	/* whose credentials it bears, a bit each */
@@ -6642,6 +6647,7 @@ struct poller {
 	uint64_t	 end;		/* where that ends, or UNKNOWN */
 	size_t		 body;		/* bytes of a PUT at most, */
 	size_t		 most;		/* where the way is fast enough */
+	char		 wrong[WHY_MAX / 2];	/* with the last try, "" */
 	int64_t		 heard;		/* when the server answered last */
 	struct lane	 lane[LANES];
 	struct timer	 timer;		/* keeps the session, or ends us */
@@ -6791,6 +6797,13 @@ poller_blame(struct poller *p, const char **who)
 		o->hop = p->broke;
 	*who = o->hop->who;
 	return at;
+}
+
+/* What became of the last request, while the same is asked again. */
+static const char *
+poller_wrong(const struct poller *p)
+{
+	return p->wrong;
 }
 
 /* It cannot go on: the tunnel could not be opened, or breaks. */
@@ -6979,6 +6992,8 @@ lane_wait(struct lane *l)
 	    OLDER_ANSWER_MS, lane_late, l);
 }
 
+static const char silence[] = "no answer";
+
 static void
 lane_late(void *arg)
 {
@@ -6998,7 +7013,7 @@ lane_late(void *arg)
 	}
 	/* What the system still has of it would hold up the next one. */
 	end_reset(&l->c->far);
-	lane_fail(l, "no answer");
+	lane_fail(l, silence);
 }
 
 /* The connection is there: asks. */
@@ -7033,7 +7048,7 @@ lane_send(struct lane *l)
 		p->told = l->offset + l->length;
 	l->sent = 1;
 	l->status = 0;
-	l->stream = 0;
+	l->stream = l->lined = 0;
 	l->text[0] = '\0';
 	l->asked = loop_now();
 	lane_wait(l);
@@ -7168,6 +7183,8 @@ lane_fail(struct lane *l, const char *why)
 		lane_go(l);
 		return;
 	}
+	if (why != silence)
+		snprintf(p->wrong, sizeof(p->wrong), "%s", why);
 	l->pause = l->pause == 0 ? 50 : l->pause < 1000 ? 2 * l->pause : 2000;
 	timer_set(&l->timer, l->pause, lane_again, l);
 }
@@ -7334,6 +7351,7 @@ static void
 lane_over(struct lane *l)
 {
 	struct poller *p = l->p;
+	char why[64];
 
 	if (p->t != NULL && l->stream) {
 		p->t->far.got = p->have;
@@ -7368,7 +7386,10 @@ lane_over(struct lane *l)
 		poller_free(p);
 	else if (lane_transient(l)) {
 		l->busy = l->sent = 1;
-		lane_fail(l, "no answer of the server's");
+		snprintf(why, sizeof(why), "%d %s%s", l->status,
+		    status_reason(l->status),
+		    l->status < 300 ? " without Tunnel-Offset" : "");
+		lane_fail(l, why);
 	} else {
 		p->heard = loop_now();
 		l->renewed = 0;
@@ -7379,12 +7400,17 @@ lane_over(struct lane *l)
 	}
 }
 
-static size_t
-line_length(const char *p, size_t n)
+/* Keeps the first line of an answer's body, which may come in parts. */
+static void
+lane_text(struct lane *l, const char *p, size_t n)
 {
-	const char *nl = memchr(p, '\n', n);
+	size_t len = strlen(l->text), i;
 
-	return nl != NULL ? (size_t)(nl - p) : n;
+	for (i = 0; i < n && p[i] != '\r' && p[i] != '\n'; i++)
+		;
+	if (!l->lined)
+		text_escape(l->text + len, sizeof(l->text) - len, p, i);
+	l->lined |= i < n;
 }
 
 /* Takes an answer's body where it does not flow by itself. */
@@ -7395,7 +7421,7 @@ lane_read(struct lane *l)
 	struct end *far = &l->c->far;
 	struct message *m = &l->piece.message;
 	struct buf in = far->in;
-	size_t used = in.len, n;
+	size_t used = in.len;
 	int over = 0;
 	ssize_t r;
 
@@ -7420,11 +7446,8 @@ lane_read(struct lane *l)
 			return;
 		}
 		l->persists &= used == in.len;
-		n = strlen(l->text);
 		if (!l->stream)
-			text_escape(l->text + n, sizeof(l->text) - n,
-			    (char *)in.p + in.off, line_length(
-			    (char *)in.p + in.off, (size_t)r));
+			lane_text(l, (char *)in.p + in.off, (size_t)r);
 		else if (r > 0)
 			end_came(&p->t->far, in.p + in.off, (size_t)r);
 		buf_free(&in);

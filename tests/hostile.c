@@ -1458,6 +1458,7 @@ refused(void **state)
 		    "httptun; error=x\r\n", at(0)), "\033[31mno\r\n\r\n");
 		attend(p);
 		complains(p, kit_str("%s: %s", gw->hp, cases[i].line));
+		kit_err_has(p, ": \\x1b[31mno\n");
 		assert_int_equal(gw->posts, 1);
 		kit_done(p);
 	}
@@ -2366,14 +2367,16 @@ static const struct {
 	int	 vanishes;	/* the gateway does, before */
 	int	 status;
 	unsigned posts;		/* at least */
+	const char *says;	/* what became of the last one */
 } waits[] = {
-	{ no_post, 0, 0, 0, 1, 1 },
-	{ say_502, 0, 0, 0, 1, 2 },
-	{ reset_it, 0, 0, 0, 1, 2 },
-	{ no_delete, 1, 0, 0, 0, 1 },
-	{ no_delete, 1, SIGTERM, 0, -SIGTERM, 1 },
-	{ no_post, 0, SIGINT, 0, -SIGINT, 1 },
-	{ no_delete, 1, SIGTERM, 1, -SIGTERM, 1 },
+	{ no_post, 0, 0, 0, 1, 1, "no answer within 1 s\n" },
+	{ say_502, 0, 0, 0, 1, 2, "no answer within 1 s: 502 Bad Gateway\n" },
+	{ reset_it, 0, 0, 0, 1, 2,
+	    "no answer within 1 s: Connection reset by peer\n" },
+	{ no_delete, 1, 0, 0, 0, 1, "" },
+	{ no_delete, 1, SIGTERM, 0, -SIGTERM, 1, "" },
+	{ no_post, 0, SIGINT, 0, -SIGINT, 1, "" },
+	{ no_delete, 1, SIGTERM, 1, -SIGTERM, 1, "" },
 };
 
 static struct kit_proc *
@@ -2426,7 +2429,8 @@ waiting(void **state)
 		kit_exits(p[i], waits[i].status);
 		kit_eof(p[i]->out);
 		if (waits[i].status == 1)
-			complains(p[i], gw->hp);
+			complains(p[i], kit_str("%s: %s", gw->hp,
+			    waits[i].says));
 		else
 			kit_err_is(p[i], "");
 		if (gw->posts < waits[i].posts)
