@@ -424,9 +424,11 @@ cred_lines(char *p, char *end, struct cred **list, int *number)
 		*nl = '\0';
 		if (*p == '#' || nl == p)
 			continue;
-		errno = EINVAL;
-		if (strlen(p) != (size_t)(nl - p) ||
-		    (*list = cred_new(p)) == NULL)
+		if (has_control(p) || strlen(p) != (size_t)(nl - p))
+			return "a control character";
+		if (strlen(p) > CRED_MAX)
+			return "too long";
+		if ((*list = cred_new(p)) == NULL)
 			return errno == EINVAL ? "no user:password" :
 			    strerror(errno);
 		list = &(*list)->next;
@@ -445,9 +447,6 @@ cred_read(const char *file, int quiet)
 	struct stat st;
 	int fd = open(file, O_RDONLY | O_CLOEXEC), number = 0;
 
-	if (!quiet && fd != -1 && fstat(fd, &st) == 0 &&
-	    st.st_mode & (S_IRGRP | S_IROTH))
-		say(file, "warning: others can read it");
 	if (fd == -1 || file_slurp(fd, &text, INT_MAX) == -1)
 		wrong = strerror(errno);
 	else if ((wrong = cred_lines((char *)text.p + text.off,
@@ -461,7 +460,9 @@ cred_read(const char *file, int quiet)
 			say(file, "line %d: %s", number, wrong);
 		cred_free(list);
 		list = NULL;
-	}
+	} else if (!quiet && fstat(fd, &st) == 0 &&
+	    st.st_mode & (S_IRGRP | S_IROTH))
+		say(file, "warning: others can read it");
 	if (fd != -1)
 		close(fd);
 	file_forget(&text);
@@ -8668,6 +8669,8 @@ opt_6(char *arg)
 static void
 opt_a(char *arg)
 {
+	if (*arg == '\0')
+		die(2, "-a", "no file");
 	opt.cred_file = arg;
 }
 
@@ -8676,6 +8679,8 @@ opt_f(char *arg)
 {
 	if (opt.file != NULL)
 		die(2, "-f", "one file only");
+	if (*arg == '\0')
+		die(2, "-f", "no file");
 	opt.file = arg;
 }
 

@@ -706,6 +706,13 @@ test_command_line(void **state)
 	p = kit_httptun(NULL, "-f", NONE);
 	kit_exits(p, 2);
 	kit_err_is(p, "httptun: -f: wants an argument\n");
+	/* as of a variable that is not set */
+	p = kit_httptun(NULL, "-f", "", NONE);
+	kit_exits(p, 2);
+	kit_err_is(p, "httptun: -f: no file\n");
+	p = kit_httptun(NULL, "-a", "", "h", "22", NONE);
+	kit_exits(p, 2);
+	kit_err_is(p, "httptun: -a: no file\n");
 }
 
 /* The environment is not looked at only when a line wants it. */
