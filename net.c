@@ -2784,6 +2784,7 @@ on_end(int sig)
 	sigaddset(&set, sig);
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
 	raise(sig);
+	_exit(128 + sig);	/* a container's first process outlives that */
 }
 
 static const int end_signals[] = { SIGTERM, SIGINT, SIGHUP };

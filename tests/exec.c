@@ -865,6 +865,22 @@ in_phase(enum phase phase)
 	return p;
 }
 
+/* The kernel lets no signal end a container's first process by itself. */
+static void
+test_first_process(void **state)
+{
+	struct kit_proc *p;
+
+	(void)state;
+	p = kit_start(NULL, "unshare", "-pf", "--kill-child", "true", NONE);
+	if (kit_wait(p) != 0)
+		skip();
+	p = kit_start(NULL, "unshare", "-pf", "--kill-child", kit_binary(),
+	    "-x", "exec:kill -TERM 1; exec sleep 1000", HOST, PORT, NONE);
+	kit_exits(p, 128 + SIGTERM);
+	kit_err_is(p, "");
+}
+
 /* However the program goes, its commands go. */
 static void
 test_signals(void **state)
@@ -1126,6 +1142,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_group),
 		KIT_TEST(test_group_local),
 		KIT_TEST(test_group_left),
+		KIT_TEST(test_first_process),
 		KIT_TEST(test_signals),
 		KIT_TEST(test_killed),
 		KIT_TEST(test_terminal),
