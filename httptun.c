@@ -8357,7 +8357,7 @@ proxy_start(void)
 	for (l = listeners; l != NULL; l = l->next)
 		listen_guard(&l->addr, guarded);
 	if (opt.port == NO_PORT && passed <= 0)
-		die(2, "LISTEN_FDS", "no listening socket");
+		die(2, "LISTEN_FDS", "no listening TCP socket");
 	if (names_come() && lookup_init() == -1)
 		die(1, "look-up helper", "%s", strerror(errno));
 	hop_credentials(opt.hops);
