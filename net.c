@@ -1124,7 +1124,11 @@ tcp_send(struct end *e, const void *p, size_t n)
 static int
 tcp_finish(struct end *e)
 {
-	return shutdown(e->wfd, SHUT_WR);
+	if (shutdown(e->wfd, SHUT_WR) == 0)
+		return 0;
+	if (errno == ENOTCONN)		/* a reset was here first */
+		errno = ECONNRESET;
+	return -1;
 }
 
 static const struct carrier tcp = {

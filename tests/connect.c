@@ -1831,6 +1831,31 @@ test_target_resets(void **state)
 	}
 }
 
+/* The same, and our end is told to a target that is gone already. */
+static void
+test_target_resets_at_end(void **state)
+{
+	struct tunnel t;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < KIT_COUNT(routes); i++) {
+		if (routes[i].near == LOCAL)
+			continue;
+		tunnel_open(&t, &routes[i]);
+		kit_puts(t.far, "first");
+		kit_expect(t.out, "first");
+		kit_stop(t.p->pid);
+		kit_reset(t.far);
+		kit_half_close(t.in);
+		kit_signal(t.p->pid, SIGCONT);
+		kit_eof(t.out);
+		kit_exits(t.p, 1);
+		one_line(t.p, "httptun: 127.0.0.1:");
+		kit_err_has(t.p, ": Connection reset by peer\n");
+	}
+}
+
 static void
 test_client_resets(void **state)
 {
@@ -3230,6 +3255,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_stalled_far),
 		KIT_TEST(test_stdout_closed),
 		KIT_TEST(test_target_resets),
+		KIT_TEST(test_target_resets_at_end),
 		KIT_TEST(test_client_resets),
 		KIT_TEST(test_stdio_one_tcp_socket),
 		KIT_TEST(test_stdio_files),
