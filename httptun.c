@@ -2844,7 +2844,7 @@ static void
 hop_ask_next(struct tunnel *t)
 {
 	hop_ask(t);
-	if (t->state == OPENING && t->far.in.len > 0)
+	if (t->state == OPENING && (t->far.in.len > 0 || t->far.eof))
 		hop_input(t);
 }
 
@@ -8025,7 +8025,7 @@ exit_park(struct tunnel *t)
 	exits.asking--;
 	exits.trouble = 0;
 	exit_fill(NULL);
-	if (t->near.in.len > 0)
+	if (t->near.in.len > 0 || t->near.eof)
 		request_input(t, &t->near);
 }
 

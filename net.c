@@ -2669,8 +2669,11 @@ end_websocket(struct end *e, int client, enum ws_ending ending)
 		end_break(e, EPROTO);
 	else if (r > 0 && buf_put(&e->in, chunk, (size_t)r) == -1)
 		end_break(e, errno);
-	else
+	else {
+		/* Its owner has not got it yet, and looks at it then. */
+		e->eof = w->ws.ended;
 		ws_events(e);
+	}
 	return 0;
 }
 

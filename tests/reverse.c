@@ -1875,6 +1875,18 @@ asked_at_once(void **state)
 	t = via_exit(kit_accept(tl));
 	ws_expect(w[0], KIT_OK);
 	gw_farewell(w[0], t);
+	/* all that there is to say */
+	asks = kit_str("%s\x82\x05""early\x81\x03""end", asks);
+	used = gw_next_asked(asks, strlen(asks));
+	t = via_exit(kit_accept(tl));
+	kit_expect(t, "early");
+	kit_eof(t);
+	ws_expect(used, KIT_OK);
+	kit_half_close(t);
+	ws_is(used, TEXT, "end");
+	ws_closed(used, 1000);
+	(void)close(t);
+	(void)gw_next_asked("\x81\x03""end", 5);
 	/* a Close with the 101 */
 	(void)gw_next_asked("\x88\x02\x03\xe8", 4);
 	kit_untouched(tl);
