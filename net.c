@@ -2094,9 +2094,10 @@ end_join(struct end *from, struct end *to)
 		end_break(from, errno);
 	buf_free(&in);
 	/* Unless its owner closed or parted them meanwhile. */
-	if (from->peer == to && ws_done(from))
+	if (from->peer == to && ws_done(from)) {
+		from->eof = 0;		/* to this one it was not said */
 		ws_closed(from);
-	else if (from->eof && from->peer == to)
+	} else if (from->eof && from->peer == to)
 		end_eof(from);
 	else if (from->ws != NULL && from->peer == to)
 		ws_events(from);	/* that came with them */
@@ -2466,6 +2467,13 @@ ws_closed(struct end *e)
 	/* What came before it is to be delivered first: end_join(). */
 	if (w->ending == WS_STAYS && e->peer == NULL)
 		return;
+	/* A client may say all at once: its owner opens the tunnel still. */
+	if (w->ending == WS_CLOSES && e->peer == NULL && !w->ws.client &&
+	    (code == WS_NORMAL || code == WS_NO_CODE)) {
+		e->eof = 1;
+		e->steps->input(e->owner, e);
+		return;
+	}
 	/* Behind both `end's only that something went wrong were news. */
 	if (w->ending == WS_LEAVES ||
 	    (w->ending == WS_ENDS && w->ws.ended && e->finished &&

@@ -4178,10 +4178,23 @@ test_ws_close_unlinked(void **state)
 	(void)state;
 	now = 1000;
 	side_ws(&near, 0, WS_CLOSES);
+	say_close(&near, WS_AWAY);
+	settle();
+	broke(ECONNABORTED, "the WebSocket was closed (1001)", "close:1011");
+	side_close(&near);
+	/* that is an end, too, of what is still to be asked for */
+	side_ws(&near, 0, WS_CLOSES);
 	say_close(&near, WS_NORMAL);
 	settle();
-	broke(ECONNABORTED, "the WebSocket was closed (1000)", "close:1011");
-	side_close(&near);
+	told(&near, 1, 0, 0);
+	assert_int_equal(near.e.eof, 1);
+	side_open(&far);
+	far.e.steps = &ws_steps;
+	end_link(&near.e, &far.e);
+	settle();
+	get_end(far.fd);
+	says(&near, "close:1000");
+	sides_close();
 	side_ws(&near, 0, WS_ENDS);
 	say(&near, FIN | WS_TEXT, "end");
 	settle();

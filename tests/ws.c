@@ -1727,6 +1727,42 @@ plain_client_closes(void **state)
 	settles();
 }
 
+/* The same at once, long before its target is connected. */
+static void
+plain_client_closes_early(void **state)
+{
+	static const int codes[] = { 1000, 0 };
+	unsigned nobody = kit_nobody(AF_INET);
+	struct pair p;
+	size_t i;
+
+	(void)state;
+	serve(LOCAL);
+	for (i = 0; i < 2 * KIT_COUNT(codes); i++) {
+		struct ws_wire o = { 0 };
+
+		kit_note("early Close %zu", i);
+		p.c = ws_client(NULL);
+		ws_add(&o, 1, FIN | BINARY, kit_str("%slast words",
+		    kit_request_to(i < KIT_COUNT(codes) ? tport : nobody)));
+		ws_add(&o, 1, FIN | CLOSE, codes[i & 1] == 0 ? "" :
+		    "\x03\xe8");
+		kit_send(p.c.fd, o.b, o.n);
+		if (i < KIT_COUNT(codes)) {
+			p.t = kit_accept(tl);
+			kit_expect(p.t, "last words");
+			kit_eof(p.t);
+			(void)close(p.t);
+			ws_expect(&p.c, KIT_OK);
+		} else
+			(void)ws_reply(&p.c, 502);
+		assert_int_equal(close_code(ws_next(&p.c)), 1000);
+		kit_eof(p.c.fd);
+		(void)close(p.c.fd);
+	}
+	settles();
+}
+
 /* What the target has said is cut off between frames only. */
 static void
 plain_client_closes_unread(void **state)
@@ -4413,6 +4449,7 @@ main(int argc, char *argv[])
 		KIT_TEST(text_that_is_no_utf8),
 		KIT_TEST(plain_target_ends),
 		KIT_TEST(plain_client_closes),
+		KIT_TEST(plain_client_closes_early),
 		KIT_TEST(plain_client_closes_unread),
 		KIT_TEST(plain_broken),
 		KIT_TEST(faults_from_the_client),
