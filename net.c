@@ -1914,7 +1914,9 @@ end_read(struct end *e)
 	if (n == -1) {
 		if (fd_later())
 			return;
-		if (ws_done(e))
+		/* Behind their Close it is nothing, unless a tunnel is due. */
+		if (ws_done(e) && (e->peer != NULL ||
+		    e->ws->ending != WS_CLOSES))
 			ws_hangup(e);
 		else
 			end_break(e, errno);

@@ -1271,10 +1271,11 @@ giving_up_while_connecting(void **state)
 {
 	static const struct {
 		const char	*protocol;
-		int		 code;		/* 0: TCP ends, -1: resets */
+		int		 code;		/* 0: TCP ends, -1: resets,
+						 * -2: behind Close 1000 */
 	} cases[] = {
 		{ ASKS, -1 }, { ASKS, 0 }, { ASKS, 1001 }, { ASKS, 1000 },
-		{ NULL, -1 }, { NULL, 0 }, { NULL, 1001 }
+		{ NULL, -1 }, { NULL, 0 }, { NULL, 1001 }, { NULL, -2 }
 	};
 	unsigned port;
 	struct kit_ws w;
@@ -1292,8 +1293,11 @@ giving_up_while_connecting(void **state)
 			ws_part(&w, cases[i].code);
 		else if (cases[i].code == 0)
 			(void)close(w.fd);
-		else
+		else {
+			if (cases[i].code == -2)
+				kit_ws_close(&w, 1000);
 			kit_reset(w.fd);
+		}
 		settles();
 	}
 }
