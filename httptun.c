@@ -2222,6 +2222,17 @@ extras_put(struct buf *b)
 	return bad;
 }
 
+/*
+ * Whether this is the gateway, where an exit's link ends: the last hop, but
+ * not of a lane, which goes no farther than to the poll server.
+ */
+static int
+hop_parks(const struct opening *o)
+{
+	return opt.mode == MODE_EXIT && o->stop == NULL &&
+	    hop_next(o, o->hop) == NULL;
+}
+
 /* What is asked for on a WebSocket; NULL: nothing. */
 static const char *
 ws_protocol(const struct opening *o)
@@ -2232,8 +2243,8 @@ ws_protocol(const struct opening *o)
 		for (x = opt.extras; x != NULL; x = x->next)
 			if (span_is(x->field.name, "Sec-WebSocket-Protocol"))
 				return x->field.value.p;
-	return o->hop == o->bridge ? NULL : opt.mode == MODE_EXIT &&
-	    hop_next(o, o->hop) == NULL ? "exit.httptun" : "connect.httptun";
+	return o->hop == o->bridge ? NULL : hop_parks(o) ? "exit.httptun" :
+	    "connect.httptun";
 }
 
 /* Whether the hop being asked gets credentials. */
@@ -2901,8 +2912,7 @@ ws_wrong(const struct opening *o, const struct head *h)
 	if (head_field(h, "Sec-WebSocket-Extensions", NULL) != NULL)
 		return "an extension that was not asked for";
 	if (protocol == NULL)
-		return opt.mode == MODE_EXIT &&
-		    hop_next(o, o->hop) == NULL ? "no exits there" : NULL;
+		return hop_parks(o) ? "no exits there" : NULL;
 	if (head_field(h, "Sec-WebSocket-Protocol", protocol) != NULL)
 		return "two protocols";
 	rest.p = asked;
@@ -2940,7 +2950,7 @@ ws_switched(struct tunnel *t, const struct head *h, size_t len)
 	if (t->far.ws == NULL)		/* its first frames were its end */
 		return;
 	o->again = 0;
-	if (hop_next(o, o->hop) == NULL && opt.mode == MODE_EXIT)
+	if (hop_parks(o))
 		exit_park(t);
 	else if (o->hop == o->bridge)
 		hop_passed(t);

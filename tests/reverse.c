@@ -524,6 +524,14 @@ other_ways(void **state)
 	    "127.0.0.1", "-x", kit_str("127.0.0.1:%u", px.port), NONE),
 	    PARKED);
 	kit_farewell(kit_tunnel(&px, tl, tport));
+	kit_done(xp);
+	xp = NULL;
+	parked(0);
+	/* A WebSocket on the way to a poll server is not the gateway's. */
+	is_there(kit_start(NULL, kit_binary(), "-r", "-t", "127.0.0.1", "-x",
+	    url(corp.port), "-x", kit_str("poll://127.0.0.1:%u/", corp.port),
+	    "-x", url(px.port), NONE), PARKED);
+	kit_farewell(kit_tunnel(&px, tl, tport));
 	settles();
 }
 
