@@ -1244,6 +1244,7 @@ static const struct carrier stdio = {
 };
 
 static ssize_t	command_eof(struct end *);
+static void	command_keep(struct end *);
 
 /* What a command has said, and what it is told. */
 static ssize_t
@@ -1263,6 +1264,7 @@ pipe_send(struct end *e, const void *p, size_t n)
 static int
 pipe_finish(struct end *e)
 {
+	command_keep(e);
 	fd_close(e->wfd);
 	e->wfd = -1;
 	return 0;
@@ -3176,6 +3178,20 @@ command_end(struct command *c)
 	command_bury(c);
 }
 
+/* How many bytes it was given and has not read; 0: that cannot be told. */
+static int
+command_unread(const struct end *e)
+{
+	int fd = e->wfd != -1 ? e->wfd : e->command->in, n = 0;
+
+#ifdef FIONREAD
+	if (fd != -1 && ioctl(fd, FIONREAD, &n) == -1)
+		n = 0;
+#endif
+	(void)fd;
+	return n;
+}
+
 /* Its stdout has ended, or it has, and the other of both is due. */
 static void
 command_late(void *arg)
@@ -3191,6 +3207,8 @@ command_late(void *arg)
 		ws_hangup(e);
 	else if (c->why[0] != '\0')
 		end_break(e, ECHILD);
+	else if (c->ended && command_unread(e) > 0)
+		end_break(e, EPIPE);
 	else if (e->peer != NULL)
 		(void)end_check(e);
 }
@@ -3268,17 +3286,21 @@ commands_reap(void)
 	strangers_reap();
 }
 
-/* How many bytes it was given and has not read; 0: that cannot be told. */
-static int
-command_unread(const struct end *e)
+/*
+ * The end of its stdin is due.  What it leaves unread can be asked only of a
+ * pipe's other side from then on; a second one there keeps nothing open.
+ */
+static void
+command_keep(struct end *e)
 {
-	int n = 0;
+#ifdef __linux__
+	char path[32];
 
-#ifdef FIONREAD
-	if (e->wfd != -1 && ioctl(e->wfd, FIONREAD, &n) == -1)
-		n = 0;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", e->wfd);
+	e->command->in = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+#else
+	(void)e;
 #endif
-	return n;
 }
 
 /*

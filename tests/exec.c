@@ -381,7 +381,7 @@ test_does_not_read(void **state)
 	const char *fifo = kit_path("fifo");
 	struct kit_stream s = { .dir = KIT_OUT, .bytes = 300 * MB, .seed = 8 };
 	struct kit_proc *p;
-	int fd;
+	int fd, i;
 
 	(void)state;
 	if (mkfifo(fifo, 0600) == -1 || (fd = open(fifo, O_RDWR)) == -1)
@@ -394,6 +394,15 @@ test_does_not_read(void **state)
 	kit_puts(fd, "\n");
 	complains(p, 1, "httptun: " HOST ":" PORT ": ");
 	kit_eof(p->out);
+	/* Nor where it might have read on to their end. */
+	for (i = 0; i < 8; i++) {
+		p = run(kit_str("echo here; read -r l <%s", fifo));
+		kit_expect(p->out, "here\n");
+		kit_puts(p->in, "line\n");
+		kit_half_close(p->in);
+		kit_puts(fd, "\n");
+		complains(p, 1, "httptun: " HOST ":" PORT ": Broken pipe\n");
+	}
 }
 
 
