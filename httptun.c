@@ -2578,6 +2578,7 @@ struct offer {
 	char		 names[128];	/* all of them: "Basic, NTLM" */
 	int		 basic;
 	int		 login;		/* NTLM or Negotiate */
+	int		 unspoken;	/* a Digest that we cannot answer */
 	enum digest_algorithm strength;	/* of the best Digest */
 	struct span	 digest;	/* its parameters */
 	int		 stale;		/* only the nonce was too old */
@@ -2588,9 +2589,12 @@ offer_digest(struct offer *o, struct span params)
 {
 	struct digest d;
 
-	if (opt.auth == AUTH_BASIC || auth_digest_parse(params, &d) == -1 ||
-	    !auth_digest_spoken(&d))
+	if (opt.auth == AUTH_BASIC)
 		return;
+	if (auth_digest_parse(params, &d) == -1 || !auth_digest_spoken(&d)) {
+		o->unspoken = 1;
+		return;
+	}
 	o->stale |= d.value[DIGEST_STALE].p != NULL &&
 	    span_is(d.value[DIGEST_STALE], "true");
 	if (d.algorithm > o->strength) {
@@ -2662,7 +2666,8 @@ hop_accept(struct hop *h, struct demand *demand, const struct offer *o,
 	if (answered && ++*renewed > RENEWALS)
 		return "; each nonce is too old";
 	if (!o->basic && o->strength == DIGEST_NONE)
-		return "";
+		return o->unspoken && !o->login ?
+		    "; such a Digest is not spoken" : "";
 	if ((wrong = hop_password(h)) != NULL)
 		return wrong;
 	free(demand->digest);

@@ -1038,7 +1038,10 @@ test_auth_schemes(void **state)
 		{ "Proxy-Authenticate: Basic\r\n", USERPASS, NULL },
 		{ "WWW-Authenticate: Basic realm=\"r\"\r\n", NULL, "Required" },
 		{ "Proxy-Authenticate: Basics realm=\"r\"\r\n", NULL,
-		    " (offered: Basics)" },
+		    " (offered: Basics)\n" },
+		{ "Proxy-Authenticate: Digest realm=\"r\", nonce=\"n\", "
+		    "algorithm=MD5-sess\r\n", NULL, " (offered: Digest; "
+		    "such a Digest is not spoken)\n" },
 	};
 	struct peer px = peer();
 	struct kit_proc *p;
