@@ -1097,13 +1097,18 @@ fd_recv(int sock, int *fd, void *p, size_t n)
 	return r;
 }
 
+/* The socket is our caller's: it may be full, and not wait for itself. */
 int
 fd_pass(int sock, int fd)
 {
+	fd_set set;
 	ssize_t n;
 
-	while ((n = fd_send(sock, fd, "", 1, 0)) == -1 && errno == EINTR)
-		;
+	while ((n = fd_send(sock, fd, "", 1, 0)) == -1 && fd_later()) {
+		FD_ZERO(&set);
+		FD_SET(sock, &set);
+		(void)select(sock + 1, NULL, &set, NULL, NULL);
+	}
 	return n == 1 ? 0 : -1;
 }
 

@@ -2180,6 +2180,41 @@ test_pass_cut_anywhere(void **state)
 	}
 }
 
+/* Whoever gets it reads slowly, and the socket does not block. */
+static void
+test_pass_full(void **state)
+{
+	struct peer px = peer();
+	struct kit_opt opt = { .in = KIT_NULL };
+	struct kit_proc *p;
+	char buf[4096] = "";
+	ssize_t n;
+	size_t full = 0;
+	int far, sv[2], fd;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sv), 0);
+	assert_int_equal(fcntl(sv[1], F_SETFL, O_NONBLOCK), 0);
+	while ((n = write(sv[1], buf, sizeof(buf))) > 0)
+		full += (size_t)n;
+	opt.out = sv[1];
+	p = kit_httptun(&opt, "-F", "-x", px.hp, HOST, PORT, NULL);
+	far = asked(&px, AUTHORITY);
+	kit_puts(far, OK200);
+	kit_idle(p);
+	for (; full > 0; full -= (size_t)n) {
+		kit_poll(sv[0], POLLIN, "what came before");
+		n = read(sv[0], buf, full < sizeof(buf) ? full : sizeof(buf));
+		assert_true(n > 0);
+	}
+	fd = receive_fd(sv[0]);
+	kit_exits(p, 0);
+	kit_puts(far, "here");
+	kit_expect(fd, "here");
+	(void)close(fd);
+	(void)close(sv[0]);
+}
+
 static void
 test_pass(void **state)
 {
@@ -3269,6 +3304,7 @@ main(int argc, char *argv[])
 		KIT_TEST(test_terminal_master),
 		KIT_TEST(test_pass_cut_anywhere),
 		KIT_TEST(test_pass),
+		KIT_TEST(test_pass_full),
 		KIT_TEST(test_local_many),
 		KIT_TEST(test_local_several),
 		KIT_TEST(test_local_early_client),
