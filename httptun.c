@@ -6818,11 +6818,11 @@ poller_blame(struct poller *p, const char **who)
 	return at;
 }
 
-/* What became of the last request, while the same is asked again. */
+/* What became of the last POST, while the same is asked again. */
 static const char *
 poller_wrong(const struct poller *p)
 {
-	return p->wrong;
+	return p->open ? "" : p->wrong;
 }
 
 /* It cannot go on: the tunnel could not be opened, or breaks. */

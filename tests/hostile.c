@@ -2440,6 +2440,23 @@ waiting(void **state)
 	}
 }
 
+/* A session is open: who is silent behind it has nothing to do with the POST. */
+static void
+waiting_behind(void **state)
+{
+	struct kit_proc *p;
+
+	(void)state;
+	gateway(0);
+	gw->many = 1;			/* its bytes are not stdin's */
+	p = kit_httptun(NULL, "-w", "2", "-x", gw->url, "-x", "behind:3128",
+	    HOST, PORT, NONE);
+	page(want("POST"), 503);
+	attend(p);
+	complains(p, "httptun: behind:3128: no answer within 2 s\n");
+	assert_int_equal(gw->posts, 2);
+}
+
 /* A request that came after this one. */
 static int
 again(const char *method, unsigned serial)
@@ -4130,6 +4147,7 @@ main(int argc, char *argv[])
 		KIT_TEST(deleted_early),
 		KIT_TEST(local_port),
 		KIT_TEST(waiting),
+		KIT_TEST(waiting_behind),
 		KIT_TEST(waiting_long),
 		KIT_TEST(both_ways),
 		KIT_TEST(half_closes),
