@@ -1650,7 +1650,6 @@ opening_quit(struct tunnel *t)
 {
 	struct opening *o = t->opening;
 
-	tunnel_keep(t, 0);
 	timer_stop(&o->soon);
 	if (o->dial != NULL)
 		dial_cancel(o->dial);
@@ -1670,6 +1669,7 @@ opening_drop(struct tunnel *t)
 	if (t->opening == NULL)
 		return;
 	opening_quit(t);
+	tunnel_keep(t, 0);
 	free(t->opening);
 	t->opening = NULL;
 }
