@@ -4657,7 +4657,9 @@ crew_reap(void)
 				fd_close(workers[i].fd);
 			}
 			workers[i].pid = 0;
-			if (loop_now() - workers[i].born < REST_MS)
+			/* It may have been told to leave, and then be missed. */
+			if (loop_now() - workers[i].born < REST_MS &&
+			    status != 0)
 				wait = 1;
 			crew->ended(i, (int)pid, status);
 		}
