@@ -1250,6 +1250,7 @@ static const struct carrier stdio = {
 
 static ssize_t	command_eof(struct end *);
 static void	command_keep(struct end *);
+static int	command_lacks(const struct end *);
 
 /* What a command has said, and what it is told. */
 static ssize_t
@@ -1272,6 +1273,10 @@ pipe_finish(struct end *e)
 	command_keep(e);
 	fd_close(e->wfd);
 	e->wfd = -1;
+	if (command_lacks(e)) {
+		errno = EPIPE;
+		return -1;
+	}
 	return 0;
 }
 
@@ -3197,7 +3202,18 @@ command_unread(const struct end *e)
 	return n;
 }
 
-/* Its stdout has ended, or it has, and the other of both is due. */
+/* Both its stdout and it have ended: it reads no more of what it was given. */
+static int
+command_lacks(const struct end *e)
+{
+	return e->eof && e->command->ended && command_unread(e) > 0;
+}
+
+/*
+ * Its stdout has ended, or it has, and the other of both is due.  The tunnel
+ * may end by that, and the command with it: what it has not read now it never
+ * will.
+ */
 static void
 command_late(void *arg)
 {
@@ -3212,10 +3228,13 @@ command_late(void *arg)
 		ws_hangup(e);
 	else if (c->why[0] != '\0')
 		end_break(e, ECHILD);
-	else if (c->ended && command_unread(e) > 0)
+	else if (command_unread(e) == 0) {
+		if (e->peer != NULL)
+			(void)end_check(e);
+	} else if (c->ended || e->peer == NULL || end_over(e->peer))
 		end_break(e, EPIPE);
-	else if (e->peer != NULL)
-		(void)end_check(e);
+	else
+		c->late = 0;		/* as long as that takes, it may read */
 }
 
 static void

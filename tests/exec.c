@@ -403,6 +403,20 @@ test_does_not_read(void **state)
 		kit_puts(fd, "\n");
 		complains(p, 1, "httptun: " HOST ":" PORT ": Broken pipe\n");
 	}
+	/* Nor where it had said all before, and is ended by us, or ends itself. */
+	p = run(kit_str("echo here; exec >&-; read -r l <%s", fifo));
+	kit_expect(p->out, "here\n");
+	kit_eof(p->out);
+	kit_puts(p->in, "line\n");
+	kit_half_close(p->in);
+	complains(p, 1, "httptun: " HOST ":" PORT ": Broken pipe\n");
+	p = run(kit_str("exec >&-; read -r l <%s; echo gone >&2", fifo));
+	kit_eof(p->out);
+	kit_puts(p->in, "line\n");
+	kit_puts(fd, "\n");
+	kit_err_wait(p, "gone\n");
+	kit_half_close(p->in);
+	complains(p, 1, "httptun: " HOST ":" PORT ": Broken pipe\n");
 }
 
 
