@@ -1602,13 +1602,15 @@ end_break(struct end *e, int error)
 static void
 end_lose(struct end *e, int error)
 {
+	int memory = error == ENOBUFS || error == ENOMEM;
+
 	if (e->ws != NULL && ws_done(e)) {
 		e->ws->gone = 1;
 		buf_free(&e->out);
 		return;
 	}
 	/* All was said; whether it was heard is said behind their `end'. */
-	if (e->ws != NULL && ws_awaited(e) && !e->eof) {
+	if (e->ws != NULL && ws_awaited(e) && !e->eof && !memory) {
 		ws_cut(e);
 		end_forgo(e);
 		return;
@@ -1618,8 +1620,7 @@ end_lose(struct end *e, int error)
 	 * Where both are lost nobody is left to read it for.  And who is there,
 	 * as it is us who have no memory, may wait for us for ever.
 	 */
-	if (!e->carrier->survives || e->eof || error == ENOBUFS ||
-	    error == ENOMEM ||
+	if (!e->carrier->survives || e->eof || memory ||
 	    (e->peer != NULL && e->peer->error != 0) ||
 	    (e->peer == NULL && e->in.len >= INPUT_MAX)) {
 		end_break(e, error);

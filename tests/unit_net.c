@@ -2393,8 +2393,8 @@ ws_open(int masks, enum ws_ending ending)
 }
 
 /*
- * 'a': EAGAIN, 'h': half of it goes, 'r': a reset, 't': it timed out; behind
- * the last all goes.
+ * 'a': EAGAIN, 'h': half of it goes, 'm': no memory, 'r': a reset, 't': it
+ * timed out; behind the last all goes.
  */
 static const char *sends;
 
@@ -2405,13 +2405,27 @@ scripted_send(struct end *e, const void *p, size_t n)
 
 	if (c == '.' || c == 'h')
 		return tcp_send(e, p, c == 'h' ? n / 2 : n);
-	errno = c == 'a' ? EAGAIN : c == 'r' ? ECONNRESET : ETIMEDOUT;
+	errno = c == 'a' ? EAGAIN : c == 'm' ? ENOBUFS : c == 'r' ?
+	    ECONNRESET : ETIMEDOUT;
 	return -1;
 }
 
 static const struct carrier scripted = {
 	tcp_recv, scripted_send, ws_finish, 1
 };
+
+/* What was lost may be our `end' itself. */
+static void
+test_ws_end_memory(void **state)
+{
+	(void)state;
+	ws_open(0, WS_ENDS);
+	near.e.ws->under = &scripted;
+	sends = "m";
+	end_finish(&near.e);
+	told(&near, 0, 0, 1);
+	sides_close();
+}
 
 /* It is so late, and what is due by then is done. */
 static void
@@ -6991,6 +7005,7 @@ main(void)
 		TEST(test_send_error),
 		TEST(test_send_error_owed),
 		TEST(test_send_memory),
+		TEST(test_ws_end_memory),
 		TEST(test_finish_error),
 		TEST(test_send_error_unlinked),
 		TEST(test_recv_error),
