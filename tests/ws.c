@@ -4421,6 +4421,25 @@ command_dies_behind(void **state)
 	}
 }
 
+/* One that has said all reads on as long as the client's Close is due. */
+static void
+command_reads_on(void **state)
+{
+	struct kit_ws w;
+
+	(void)state;
+	serve("-v", "-x", "exec:exec >&-; sleep 1.5; cat >&2", LOCAL);
+	w = ws_client(ASKS);
+	kit_ws_puts(&w, kit_request_to(tport));
+	ws_expect(&w, KIT_OK);
+	ws_expect_end(&w);
+	kit_ws_puts(&w, "last words\n");
+	kit_ws_end(&w);
+	kit_err_wait(px.proc, "last words\n");
+	ws_bye(&w);
+	kit_err_wait(px.proc, " done\n");
+}
+
 /* An argument is the pattern of the tests to run. */
 int
 main(int argc, char *argv[])
@@ -4515,7 +4534,8 @@ main(int argc, char *argv[])
 		KIT_TEST(bridge_server_closes_at_once),
 		KIT_TEST(bridge_by_other_ways),
 		KIT_TEST(waiting),
-		KIT_TEST(command_dies_behind)
+		KIT_TEST(command_dies_behind),
+		KIT_TEST(command_reads_on)
 	};
 
 	if (argc > 1)
