@@ -2791,6 +2791,20 @@ static struct worker {
 	int64_t		 born;
 } workers[WORKERS_MAX];
 
+/* The look-up helper ends by the loss of its pipe, even if it was stopped. */
+static void
+helper_end(void)
+{
+	if (helper_life != -1)
+		close(helper_life);
+	helper_life = -1;
+	if (helper_pid > 0) {
+		(void)kill(helper_pid, SIGCONT);
+		(void)waitpid(helper_pid, NULL, 0);
+	}
+	helper_pid = -1;
+}
+
 /* TERM, INT and HUP end all our processes, then us, by that signal. */
 static void
 on_end(int sig)
@@ -2805,10 +2819,7 @@ on_end(int sig)
 		if (workers[i].pid > 0)
 			(void)waitpid(workers[i].pid, NULL, 0);
 	commands_end();
-	if (helper_pid > 0) {
-		close(helper_life);
-		(void)waitpid(helper_pid, NULL, 0);
-	}
+	helper_end();
 	signal_set(sig, SIG_DFL);
 	sigemptyset(&set);
 	sigaddset(&set, sig);
@@ -3780,12 +3791,8 @@ lookup_forget(void)
 	if (helper_sock == -1)
 		return;
 	close(helper_sock);
-	close(helper_life);
-	helper_sock = helper_life = -1;
-	/* It ends by that, if it has not: nobody else would wait for it. */
-	if (helper_pid > 0)
-		(void)waitpid(helper_pid, NULL, 0);
-	helper_pid = -1;
+	helper_sock = -1;
+	helper_end();
 }
 
 int
@@ -3822,11 +3829,7 @@ lookup_init(void)
 void
 lookup_end(void)
 {
-	if (helper_pid <= 0)
-		return;
-	close(helper_life);
-	(void)waitpid(helper_pid, NULL, 0);
-	helper_pid = -1;
+	helper_end();
 }
 
 /* ---- connecting (RFC 8305) --------------------------------------------------------- */

@@ -5626,6 +5626,7 @@ test_lookup_replaced(void **state)
 	(void)state;
 	assert_int_equal(lookup_init(), 0);
 	old = helper_pid;
+	ok(kill(old, SIGSTOP) == 0, "kill");
 	assert_int_equal(lookup_init(), 0);
 	assert_int_equal(waitpid(old, NULL, WNOHANG), -1);
 	helper_lives();
