@@ -7391,8 +7391,13 @@ lane_over(struct lane *l)
 	l->c->far.meter = NULL;
 	l->busy = l->sent = 0;
 	l->kept = 1;
-	/* What is behind an answer is none to the next request. */
-	if (!l->persists || p->dialect == KHUEVU || l->c->far.in.len > 0)
+	/*
+	 * What is behind an answer is none to the next request.  And a proxy
+	 * that refuses a body (squid: 407) may have stopped to read for ever.
+	 */
+	if (!l->persists || p->dialect == KHUEVU || l->c->far.in.len > 0 ||
+	    (l->status >= 400 && !l->native && l->purport == TO_PUT &&
+	    l->length > 0))
 		lane_drop(l);
 	l->stream = 0;
 	if (l->retry)

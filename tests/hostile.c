@@ -1193,6 +1193,36 @@ credentials_of_both(void **state)
 	complains(p, kit_str("%s: 407 ", gw->hp));
 }
 
+/* Who refuses a body may never read on: squid, when a nonce is too old. */
+static void
+refused_body(void **state)
+{
+	static const char stale[] = "Proxy-Authenticate: Digest realm=\"p\", "
+	    "nonce=\"n%d\", qop=\"auth\", stale=true\r\n";
+	struct kit_proc *p;
+	int accepted;
+
+	(void)state;
+	gateway(0);
+	gw->host = "gw.example:81";
+	gw->before = "http://gw.example:81/";
+	p = kit_httptun(NULL, "-x", kit_str("http://a:1@%s", gw->hp), "-x",
+	    "poll://gw.example:81/", HOST, PORT, NONE);
+	says(want("POST"), 407, kit_str(stale, 0), "who?\n");
+	gw->pauth = "";
+	(void)opens(p);
+	bring(p, 100);
+	give(p, 100);
+	accepted = gw->accepted;
+	feed(p, 100);
+	says(want("PUT"), 407, kit_str(stale, 1), "late\n");
+	(void)want("PUT");
+	assert_int_equal(gw->accepted, accepted + 1);
+	bring(p, 100);
+	give(p, 100);
+	farewell(p);
+}
+
 
 /* ---- answers that are none ---------------------------------------------- */
 
@@ -4112,6 +4142,7 @@ main(int argc, char *argv[])
 		KIT_TEST(nonces),
 		KIT_TEST(through_a_proxy),
 		KIT_TEST(credentials_of_both),
+		KIT_TEST(refused_body),
 		KIT_TEST(again_when_open),
 		KIT_TEST(again_when_asking),
 		KIT_TEST(never_again),
