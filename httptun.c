@@ -3057,6 +3057,18 @@ opening_command(const struct tunnel *t, const char **who)
 	return "proxy_internal_error";
 }
 
+/* What was open breaks: whoever asked hears it in his own way. */
+static void
+far_lost(struct tunnel *t, const char *why)
+{
+	if (t->session != NULL)
+		session_break(t->session, why);
+	else if (t->exchange != NULL && !t->exchange->answered)
+		http_fail(t, "connection_terminated", why);
+	else
+		tunnel_close(t, why, 1);
+}
+
 static void
 far_broken(void *arg, struct end *e)
 {
@@ -3075,12 +3087,8 @@ far_broken(void *arg, struct end *e)
 		hop_closed(t, end_why(e));
 	} else if (t->lane != NULL)
 		lane_broken(t->lane, e->error, end_why(e));
-	else if (t->session != NULL)
-		session_break(t->session, end_why(e));
-	else if (t->exchange != NULL && !t->exchange->answered)
-		http_fail(t, "connection_terminated", end_why(e));
 	else
-		tunnel_close(t, end_why(e), 1);
+		far_lost(t, end_why(e));
 }
 
 /* Steps of either end. */
@@ -5973,7 +5981,7 @@ session_break(struct session *s, const char *why)
 	free(s->host);
 	s->host = strdup(why);
 	s->broken = 1;
-	end_reset(&s->t->far);
+	far_drop(s->t, 1);
 	session_rouse(s);
 }
 
@@ -6853,7 +6861,7 @@ poller_fail(struct poller *p, const char *who, int code, int received,
 		    "destination_unavailable", who, "%s", what);
 	} else {
 		snprintf(why, sizeof(why), "%s: %s", who, what);
-		tunnel_close(t, why, 1);
+		far_lost(t, why);
 	}
 }
 

@@ -2988,6 +2988,14 @@ chain_forwards(void **state)
 	(void)kit_head(c, got, sizeof(got));
 	kit_expect(c, "page");
 	(void)close(c);
+	/* an origin that resets has not answered */
+	c = kit_ask(&other, kit_str("GET http://127.0.0.1:%u/page HTTP/1.1\r\n"
+	    "Host: 127.0.0.1:%u\r\n\r\n", tport, tport));
+	far = kit_accept(tl);
+	(void)kit_head(far, got, sizeof(got));
+	kit_reset(far);
+	(void)kit_reply(c, 502);
+	(void)close(c);
 	kit_proxy_settles(&other);
 	kit_proxy_settles(&server);
 }

@@ -2673,6 +2673,16 @@ target_resets(void **state)
 	}
 	kit_untouched(tl);
 	settles();
+	/* also where the proxy asks for it by a session of its own */
+	serve("-x", kit_str("poll://127.0.0.1:%u/", px.port), LOCAL);
+	u = tunnel();
+	fd = client();
+	get(fd, u.path, 0);
+	kit_reset(u.t);
+	(void)answers(fd, 410);
+	is_broken(&u);
+	(void)close(fd);
+	settles();
 }
 
 /* Bytes that nobody takes any more: before or after its end is known. */
