@@ -7715,8 +7715,13 @@ static ssize_t
 poller_send(struct end *far, const void *bytes, size_t n)
 {
 	struct poller *p = ((struct tunnel *)far->owner)->poller;
-	size_t room = p->up.len < POLL_WINDOW ? POLL_WINDOW - p->up.len : 0;
+	size_t room;
 
+	if (p == NULL) {		/* a PUT is still under way */
+		errno = EPIPE;
+		return -1;
+	}
+	room = p->up.len < POLL_WINDOW ? POLL_WINDOW - p->up.len : 0;
 	if (n > room)
 		n = room;
 	if (n == 0 || buf_put(&p->up, bytes, n) == -1) {
@@ -7733,6 +7738,8 @@ poller_finish(struct end *far)
 {
 	struct poller *p = ((struct tunnel *)far->owner)->poller;
 
+	if (p == NULL)
+		return 0;
 	if (!p->ended) {
 		p->ended = 1;
 		poller_rouse(p);
