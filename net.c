@@ -2791,20 +2791,6 @@ static struct worker {
 	int64_t		 born;
 } workers[WORKERS_MAX];
 
-/* The look-up helper ends by the loss of its pipe, even if it was stopped. */
-static void
-helper_end(void)
-{
-	if (helper_life != -1)
-		close(helper_life);
-	helper_life = -1;
-	if (helper_pid > 0) {
-		(void)kill(helper_pid, SIGCONT);
-		(void)waitpid(helper_pid, NULL, 0);
-	}
-	helper_pid = -1;
-}
-
 /* TERM, INT and HUP end all our processes, then us, by that signal. */
 static void
 on_end(int sig)
@@ -2819,7 +2805,7 @@ on_end(int sig)
 		if (workers[i].pid > 0)
 			(void)waitpid(workers[i].pid, NULL, 0);
 	commands_end();
-	helper_end();
+	lookup_end();
 	signal_set(sig, SIG_DFL);
 	sigemptyset(&set);
 	sigaddset(&set, sig);
@@ -3784,6 +3770,20 @@ lookup_child(int sock, int life)
 	lookup_serve(sock, fd);
 }
 
+/* It ends by the loss of its pipe, even if it was stopped. */
+void
+lookup_end(void)
+{
+	if (helper_life != -1)
+		close(helper_life);
+	helper_life = -1;
+	if (helper_pid > 0) {
+		(void)kill(helper_pid, SIGCONT);
+		(void)waitpid(helper_pid, NULL, 0);
+	}
+	helper_pid = -1;
+}
+
 /* There is no helper, or none that lives. */
 static void
 lookup_forget(void)
@@ -3792,7 +3792,7 @@ lookup_forget(void)
 		return;
 	close(helper_sock);
 	helper_sock = -1;
-	helper_end();
+	lookup_end();
 }
 
 int
@@ -3824,12 +3824,6 @@ lookup_init(void)
 		lookup_forget();
 	errno = error;
 	return pid == -1 ? -1 : 0;
-}
-
-void
-lookup_end(void)
-{
-	helper_end();
 }
 
 /* ---- connecting (RFC 8305) --------------------------------------------------------- */
