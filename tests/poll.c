@@ -2284,6 +2284,15 @@ no_offset(void **state)
 	settles();
 }
 
+/* The head of a request whose body is sent when it is wanted. */
+static void
+expects(int fd, const char *method, const char *path, size_t n)
+{
+	kit_puts(fd, kit_str("%s %s HTTP/1.1\r\nHost: x\r\n"
+	    "Tunnel-Offset: 0\r\nExpect: 100-continue\r\n"
+	    "Content-Length: %zu\r\n\r\n", method, path, n));
+}
+
 /* A client that wants to hear first that its body is wanted. */
 static void
 expects_to_go_on(void **state)
@@ -2295,15 +2304,11 @@ expects_to_go_on(void **state)
 	serve(LOCAL);
 	u.path = new_path();
 	form = form_for(tport);
-	kit_puts(c, kit_str("POST %s HTTP/1.1\r\nHost: x\r\n"
-	    "Tunnel-Offset: 0\r\nExpect: 100-continue\r\n"
-	    "Content-Length: %zu\r\n\r\n", u.path, strlen(form)));
+	expects(c, "POST", u.path, strlen(form));
 	kit_expect(c, "HTTP/1.1 100 Continue\r\n\r\n");
 	kit_puts(c, form);
 	u.t = opens(tl);
-	kit_puts(c, kit_str("PUT %s HTTP/1.1\r\nHost: x\r\n"
-	    "Tunnel-Offset: 0\r\nExpect: 100-continue\r\n"
-	    "Content-Length: 5\r\n\r\n", u.path));
+	expects(c, "PUT", u.path, 5);
 	kit_expect(c, "HTTP/1.1 100 Continue\r\n\r\n");
 	kit_puts(c, "hello");
 	kit_expect(u.t, "hello");
@@ -2326,9 +2331,7 @@ expects_nothing_more(void **state)
 	u = tunnel();
 	fd = client();
 	get(fd, u.path, 0);
-	kit_puts(fd, kit_str("PUT %s HTTP/1.1\r\nHost: x\r\n"
-	    "Tunnel-Offset: 0\r\nExpect: 100-continue\r\n"
-	    "Content-Length: 5\r\n\r\n", u.path));
+	expects(fd, "PUT", u.path, 5);
 	(void)close(fd);
 	rests();
 	kit_puts(u.t, "data");		/* the GET's answer is refused */
