@@ -1437,7 +1437,7 @@ static void	linger_late(void *);
 static void	forward_leave(struct forward *);
 static void	exit_fill(void *);
 static void	errand_end(struct errand *);
-static void	poller_start(struct tunnel *, struct hop *);
+static void	poller_start(struct tunnel *, struct hop *, struct hop *before);
 static void	poller_leave(struct tunnel *);
 static struct opening *poller_blame(struct poller *, const char **);
 static const char *poller_wrong(const struct poller *);
@@ -1963,8 +1963,8 @@ static void
 far_dial(struct tunnel *t)
 {
 	struct opening *o = t->opening;
-	struct hop *h;
-	int more = o->stop != NULL && o->stop->tls ? 2 : 0;
+	struct hop *h, *before = NULL;
+	int more = o->stop != NULL && o->stop->tls ? 2 : 0, n = 0;
 
 	opening_stop(t, 0);
 	/*
@@ -1981,9 +1981,10 @@ far_dial(struct tunnel *t)
 		link_want(t);
 		return;
 	}
-	for (h = o->hop; h != NULL; h = hop_next(o, h))
+	for (h = o->hop; h != NULL; before = h, h = hop_next(o, h), n++)
 		if (h->carriage == BY_POLL) {
-			poller_start(t, h);
+			o->nth = n;
+			poller_start(t, h, before);
 			return;
 		}
 	if (o->hop != NULL && o->hop->carriage == BY_EXEC) {
@@ -7756,13 +7757,12 @@ static const struct carrier poller_carrier = {
 	NULL, poller_send, poller_finish, 0
 };
 
-/* Opens a session for the hop that the tunnel has come to. */
+/* Opens a session for the hop; before it is that one, NULL: it is the first. */
 static void
-poller_start(struct tunnel *t, struct hop *h)
+poller_start(struct tunnel *t, struct hop *h, struct hop *before)
 {
 	struct opening *o = t->opening;
 	struct poller *p;
-	struct hop *before;
 	size_t i;
 
 	poller_leave(t);
@@ -7781,12 +7781,8 @@ poller_start(struct tunnel *t, struct hop *h)
 		p->forward->refs++;
 	p->chain = o->chain;
 	memcpy(p->pick, o->pick, sizeof(p->pick));
-	for (o->nth = 0, before = o->first; before != h; o->nth++) {
-		if (hop_next(o, before) == h && !h->tls &&
-		    before->carriage == BY_CONNECT)
-			p->via = before;
-		before = hop_next(o, before);
-	}
+	if (before != NULL && before->carriage == BY_CONNECT && !h->tls)
+		p->via = before;
 	p->answered = opt.auth == AUTH_BASIC && hop_ready(h) ? 1 : 0;
 	if (opt.auth == AUTH_BASIC && p->via != NULL && hop_ready(p->via))
 		p->answered |= 2;

@@ -1106,7 +1106,7 @@ fd_pass(int sock, int fd)
 
 	while ((n = fd_send(sock, fd, "", 1, 0)) == -1 && fd_later()) {
 		FD_ZERO(&set);
-		FD_SET(sock, &set);
+		set_add(sock, &set);
 		(void)select(sock + 1, NULL, &set, NULL, NULL);
 	}
 	return n == 1 ? 0 : -1;
