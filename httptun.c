@@ -7020,6 +7020,7 @@ lane_wait(struct lane *l)
 	    OLDER_ANSWER_MS, lane_late, l);
 }
 
+/* Why a request failed, of which nothing more is known. */
 static const char silence[] = "no answer";
 
 static void

@@ -1156,6 +1156,17 @@ through_a_proxy(void **state)
 	}
 }
 
+/* A client of gw.example:81, which gw forwards to, a proxy that knows a:1. */
+static struct kit_proc *
+by_a_proxy(const char *url)
+{
+	gateway(0);
+	gw->host = "gw.example:81";
+	gw->before = "http://gw.example:81/";
+	return kit_httptun(NULL, "-x", kit_str("http://a:1@%s", gw->hp), "-x",
+	    url, HOST, PORT, NONE);
+}
+
 /* Each of the two asks for its own credentials. */
 static void
 credentials_of_both(void **state)
@@ -1163,11 +1174,7 @@ credentials_of_both(void **state)
 	struct kit_proc *p;
 
 	(void)state;
-	gateway(0);
-	gw->host = "gw.example:81";
-	gw->before = "http://gw.example:81/";
-	p = kit_httptun(NULL, "-x", kit_str("http://a:1@%s", gw->hp), "-x",
-	    "poll://b:2@gw.example:81/", HOST, PORT, NONE);
+	p = by_a_proxy("poll://b:2@gw.example:81/");
 	says(want("POST"), 407, "Proxy-Authenticate: Basic realm=\"p\"\r\n",
 	    "who?\n");
 	gw->pauth = kit_basic("a:1");
@@ -1179,11 +1186,7 @@ credentials_of_both(void **state)
 	bring(p, 100);
 	farewell(p);
 
-	gateway(0);
-	gw->host = "gw.example:81";
-	gw->before = "http://gw.example:81/";
-	p = kit_httptun(NULL, "-x", kit_str("http://a:1@%s", gw->hp), "-x",
-	    "poll://gw.example:81/", HOST, PORT, NONE);
+	p = by_a_proxy("poll://gw.example:81/");
 	says(want("POST"), 407, "Proxy-Authenticate: Basic realm=\"p\"\r\n",
 	    "who?\n");
 	gw->pauth = kit_basic("a:1");
@@ -1203,11 +1206,7 @@ refused_body(void **state)
 	int accepted;
 
 	(void)state;
-	gateway(0);
-	gw->host = "gw.example:81";
-	gw->before = "http://gw.example:81/";
-	p = kit_httptun(NULL, "-x", kit_str("http://a:1@%s", gw->hp), "-x",
-	    "poll://gw.example:81/", HOST, PORT, NONE);
+	p = by_a_proxy("poll://gw.example:81/");
 	says(want("POST"), 407, kit_str(stale, 0), "who?\n");
 	gw->pauth = "";
 	(void)opens(p);
