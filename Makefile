@@ -20,10 +20,10 @@ SRC	= httptun.c net.c http.c
 OBJ	= httptun.o net.o http.o
 UNIT	= tests/unit_http tests/unit_net tests/unit_portable tests/unit_httptun
 # the long ones first
-SYSTEM	= tests/reverse tests/hostile tests/listen tests/serve tests/tls \
-	  tests/connect tests/forward tests/ws tests/lines tests/poll \
-	  tests/real tests/auth tests/exec tests/between tests/peers \
-	  tests/older tests/bulk tests/fallback
+SYSTEM	= tests/listen tests/serve tests/hostile tests/tls tests/connect \
+	  tests/reverse tests/ws tests/poll tests/forward tests/lines \
+	  tests/real tests/exec tests/auth tests/older tests/between \
+	  tests/peers tests/fallback tests/bulk
 TESTS	= $(UNIT) $(SYSTEM)
 
 all: httptun
@@ -109,7 +109,7 @@ tests/bulk: tests/bulk.c tests/kit.o tests/kit.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(LDFLAGS) -o $@ tests/bulk.c \
 	    tests/kit.o -lcmocka
 
-# All run, three at a time, and one that fails fails the whole.
+# All run, four at a time, and one that fails fails the whole.
 test: httptun
 	@$(MAKE) -j 2 $(TESTS)
 	@tests/run $(TESTS)
