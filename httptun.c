@@ -1396,9 +1396,9 @@ struct tunnel {
 			 passed:1,	/* another worker passed it to us */
 			 piped:1,	/* its far end has descriptors more */
 			 self:2;	/* the URL is, or is not, our own */
+	short		 kept;		/* places for what is to come */
 	union addr	 client;
 	uint64_t	 offset;	/* for the answer to such a request */
-	int		 kept;		/* places for what is to come */
 	char		*what;		/* that was asked for, for the log */
 	char		*user;
 	int64_t		 since;
@@ -1640,7 +1640,7 @@ static void
 tunnel_keep(struct tunnel *t, int places)
 {
 	load += places - t->kept;
-	t->kept = places;
+	t->kept = (short)places;
 	worker_load();
 }
 
