@@ -2697,6 +2697,7 @@ hop_password(struct hop *h)
 	    h->who);
 	if (tty_password(prompt, pass, sizeof(pass)) == -1)
 		wrong = errno == EINTR ? "; interrupted" :
+		    errno == EIO ? "; no password given" :
 		    "; no terminal to ask for the password";
 	else if (has_control(pass) || (own = strdup(pass)) == NULL)
 		wrong = "; bad password";

@@ -899,8 +899,8 @@ int	fd_is_socket(int fd);
 int	fd_is_local(int fd);		/* a Unix socket, which passes others */
 /*
  * Asks on /dev/tty without echo, and puts all deadlines off by the time that
- * it took.  -1: errno, ENXIO: there is no terminal, EINTR: a signal came that
- * the loop will act on.
+ * it took.  -1: errno, ENXIO: there is no terminal, EIO: nothing was typed, but
+ * Ctrl-D, EINTR: a signal came that the loop will act on.
  */
 int	tty_password(const char *prompt, char *, size_t);
 

@@ -1521,6 +1521,10 @@ test_prompt_ended(void **state)
 		fd = asked(&px, AUTHORITY);
 		kit_puts(fd, ASK);
 		prompt_ends(&t, p, fd, &ends[i]);
+		if (ends[i].status == 1)
+			kit_err_is(p, kit_str("httptun: %s: 407 Proxy "
+			    "Authentication Required (offered: Basic; no "
+			    "password given)\n", px.hp));
 	}
 	kit_untouched(px.lfd);
 }
