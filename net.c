@@ -5061,6 +5061,7 @@ static int
 tty_line(int fd, const char *prompt, char *line, size_t size)
 {
 	struct termios old, quiet;
+	int error = 0;
 	size_t n = 0;
 	ssize_t r;
 	char c;
@@ -5076,11 +5077,14 @@ tty_line(int fd, const char *prompt, char *line, size_t size)
 		if (n + 1 < size)
 			line[n++] = c;
 	line[n] = '\0';
-	if (r == 0 && n == 0)
-		r = -1, errno = EIO;
+	if (r == -1)
+		error = errno;
+	else if (r == 0 && n == 0)
+		error = EIO;
 	(void)tcsetattr(fd, TCSAFLUSH, &old);
 	(void)!write(fd, "\n", 1);
-	return r == -1 ? -1 : 0;
+	errno = error;
+	return error != 0 ? -1 : 0;
 }
 
 /* Whether somebody waits for it, and will act on it later. */
