@@ -6289,10 +6289,23 @@ poll_get(struct tunnel *t, struct session *s, uint64_t offset)
 		errand_get(e);
 }
 
+/*
+ * Nobody asks for what the target still says.  But what it is still owed it
+ * takes in its time, as every target does.
+ */
 static void
 session_swept(void *arg)
 {
-	tunnel_close(arg, "done", 0);
+	struct tunnel *t = arg;
+
+	if (t->far.finished)
+		tunnel_close(t, "done", 0);
+	else if (opt.idle > 0 && loop_now() - t->far.active >=
+	    (int64_t)opt.idle * 1000)
+		tunnel_close(t, "idle", 1);
+	else
+		timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000,
+		    session_swept, t);
 }
 
 /* The end that the client says: what it sent is still delivered. */

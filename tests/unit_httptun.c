@@ -2478,6 +2478,37 @@ test_session_renew(void **state)
 	registry = NULL;
 }
 
+/* After a DELETE the target has its time to take what was accepted. */
+static void
+test_session_swept(void **state)
+{
+	struct tunnel *t;
+
+	(void)state;
+	t = tunnel_new(&by_session);
+	t->state = OPEN;
+	t->what = strdup("a:1");
+	session_swept(t);
+	assert_int_equal(t->state, OPEN);
+	assert_ptr_equal(t->deadline.fn, session_swept);
+	assert_non_null(t->deadline.next);
+	/* if that is not too long */
+	opt.idle = 5;
+	t->far.active = loop_now() - 4999;
+	session_swept(t);
+	assert_int_equal(t->state, OPEN);
+	t->far.active--;
+	session_swept(t);
+	assert_int_equal(t->state, DEAD);
+	opt.idle = 0;
+	t = tunnel_new(&by_session);
+	t->state = OPEN;
+	t->what = strdup("a:1");
+	t->far.finished = 1;
+	session_swept(t);
+	assert_int_equal(t->state, DEAD);
+}
+
 /* A worker's slots are looked at up to its last one that is taken. */
 static void
 test_registry(void **state)
@@ -2681,6 +2712,7 @@ main(void)
 		TEST(test_lane_pace),
 		TEST(test_lane_hopeless),
 		TEST(test_session_renew),
+		TEST(test_session_swept),
 		TEST(test_registry),
 		TEST(test_session_full),
 		TEST(test_log_word),
