@@ -7702,8 +7702,11 @@ poller_keep(void *arg)
 	struct poller *p = arg;
 
 	timer_set(&p->timer, POLL_KEEP_MS, poller_keep, p);
-	/* An answer that we are slow to take is no request that waits there. */
-	if ((p->lane[DOWN].busy && !p->lane[DOWN].stream) ||
+	/*
+	 * No request waits there where we are slow to take an answer, or have
+	 * no connection to ask on.
+	 */
+	if ((p->lane[DOWN].sent && !p->lane[DOWN].stream) ||
 	    p->dialect != NATIVE)
 		return;
 	p->keeping = 1;

@@ -2394,6 +2394,34 @@ test_lane_hopeless(void **state)
 	assert_false(lane_hopeless(lane_put(1, 0, limit)));
 }
 
+/* Only a GET that has left keeps the session. */
+static void
+test_poller_keep(void **state)
+{
+	static const struct {
+		unsigned busy:1, sent:1, stream:1, keeping:1;
+	} rows[] = {
+		{ 0, 0, 0, 1 }, { 1, 0, 0, 1 }, { 1, 1, 0, 0 }, { 1, 1, 1, 1 }
+	};
+	struct lane *l = &apoller.lane[DOWN];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(rows); i++) {
+		(void)lane_put(0, 0, 0);	/* nothing new is asked */
+		apoller.dialect = NATIVE;
+		apoller.keeping = 0;
+		l->busy = rows[i].busy;
+		l->sent = rows[i].sent;
+		l->stream = rows[i].stream;
+		poller_keep(&apoller);
+		assert_int_equal(apoller.keeping, rows[i].keeping);
+		assert_ptr_equal(apoller.timer.fn, poller_keep);
+		timer_stop(&apoller.timer);
+	}
+	memset(l, 0, sizeof(*l));
+}
+
 /* ---- how long a poll session lives -------------------------------------- */
 
 #define ID	"0123456789abcdef0123456789abcdef"
@@ -2711,6 +2739,7 @@ main(void)
 		TEST(test_lane_late),
 		TEST(test_lane_pace),
 		TEST(test_lane_hopeless),
+		TEST(test_poller_keep),
 		TEST(test_session_renew),
 		TEST(test_session_swept),
 		TEST(test_registry),
