@@ -1372,6 +1372,7 @@ struct tunnel {
 	struct exchange	*exchange;	/* NULL: it is a tunnel */
 	struct session	*session;	/* the near end is one */
 	struct errand	*errand;	/* a request on it is for one */
+	struct session	*tells;		/* whose bytes it is still sending */
 	struct poller	*poller;	/* the far end is one */
 	struct lane	*lane;		/* it is a connection of one */
 	struct forward	*forward;	/* that it is of, NULL: none */
@@ -1437,8 +1438,11 @@ static void	linger_late(void *);
 static void	forward_leave(struct forward *);
 static void	exit_fill(void *);
 static void	errand_end(struct errand *);
+static void	session_told(struct session *);
+static int64_t	session_active(const struct session *);
 static void	poller_start(struct tunnel *, struct hop *, struct hop *before);
 static void	poller_leave(struct tunnel *);
+static int64_t	poller_active(const struct poller *);
 static struct opening *poller_blame(struct poller *, const char **);
 static const char *poller_wrong(const struct poller *);
 static struct hop *lane_stop(const struct lane *);
@@ -1687,6 +1691,7 @@ tunnel_close(struct tunnel *t, const char *why, int broken)
 		log_tunnel(t, why);
 	if (t->errand != NULL)
 		errand_end(t->errand);
+	session_told(t->tells);
 	poller_leave(t);
 	sleeve_drop(&t->sleeve, broken);
 	sleeve_drop(&t->near_sleeve, broken);
@@ -2034,13 +2039,27 @@ tunnel_open(struct tunnel *t, const char *host, unsigned port,
 	far_dial(t);
 }
 
+static void
+later(int64_t *a, int64_t b)
+{
+	if (*a < b)
+		*a = b;
+}
+
 /* Idleness is looked for when it could be reached, not at each byte. */
 static void
 tunnel_idle(void *arg)
 {
 	struct tunnel *t = arg;
-	int64_t last = t->near.active > t->far.active ? t->near.active :
-	    t->far.active, rest = last + (int64_t)opt.idle * 1000 - loop_now();
+	int64_t last = t->near.active, rest;
+
+	later(&last, t->far.active);
+	/* Requests carry bytes that are not counted before they are there. */
+	if (t->session != NULL)
+		later(&last, session_active(t->session));
+	if (t->poller != NULL)
+		later(&last, poller_active(t->poller));
+	rest = last + (int64_t)opt.idle * 1000 - loop_now();
 
 	if (rest <= 0)
 		tunnel_close(t, "idle", 1);
@@ -5190,6 +5209,7 @@ request_sent(void *arg, struct end *e)
 {
 	struct tunnel *t = arg;
 
+	session_told(t->tells);
 	if (t->state == HEAD)
 		request_read(t);
 	else if (t->state == LINGER && e->eof && e->finished)
@@ -5453,6 +5473,7 @@ static const struct {
 struct session {
 	struct tunnel	*t;
 	struct errand	*errands;
+	struct tunnel	*teller;	/* by whom an answer is still sent */
 	enum dialect	 dialect;
 	unsigned	 slot;
 	unsigned	 claimed:1,	/* the id is ours */
@@ -5572,9 +5593,21 @@ slot_claim(int worker, unsigned number)
 static void
 session_renew(struct session *s)
 {
-	if (s->errands == NULL)
+	if (s->errands == NULL && s->teller == NULL)
 		timer_set(&s->expiry, (int64_t)SESSION_SECS * 1000,
 		    session_late, s);
+}
+
+/* An answer of the target's bytes has left, or never will. */
+static void
+session_told(struct session *s)
+{
+	if (s == NULL || s->teller == NULL)
+		return;
+	later(&s->t->near.active, s->teller->near.active);
+	s->teller->tells = NULL;
+	s->teller = NULL;
+	session_renew(s);
 }
 
 /* Its body flows no more. */
@@ -5587,6 +5620,14 @@ errand_part(struct errand *e)
 	e->t->near.meter = NULL;
 }
 
+/* When a byte of a PUT's came last. */
+static int64_t
+errand_active(const struct errand *e)
+{
+	return e->flowing && e->s->have != e->s->t->near.got ?
+	    e->t->near.active : 0;
+}
+
 /* A request is no longer waiting. */
 static void
 errand_end(struct errand *e)
@@ -5597,10 +5638,25 @@ errand_end(struct errand *e)
 	for (link = &s->errands; *link != e; link = &(*link)->next)
 		;
 	*link = e->next;
+	if (e->flowing) {
+		later(&s->t->near.active, errand_active(e));
+		s->t->near.got = s->have;
+	}
 	errand_part(e);
 	e->t->errand = NULL;
 	session_renew(s);
 	free(e);
+}
+
+static int64_t
+session_active(const struct session *s)
+{
+	const struct errand *e;
+	int64_t last = s->teller != NULL ? s->teller->near.active : 0;
+
+	for (e = s->errands; e != NULL; e = e->next)
+		later(&last, errand_active(e));
+	return last;
 }
 
 static struct errand *
@@ -5727,6 +5783,12 @@ errand_get(struct errand *e)
 	poll_reply(t, n == 0 && s->dialect == NATIVE ? 204 : 200, s->base,
 	    s->ended ? s->base + n : UNKNOWN, n > 0 ? s->down.p + s->down.off :
 	    NULL, n);
+	if (n > 0 && t->near.out.len > 0) {
+		session_told(s);
+		s->teller = t;
+		t->tells = s;
+		timer_stop(&s->expiry);
+	}
 	if (s->dialect != NATIVE && n > 0) {
 		/* They acknowledge nothing. */
 		s->base += n;
@@ -5762,8 +5824,6 @@ errand_put(struct errand *e)
 	int bad = e->piece.bad;
 
 	errand_end(e);
-	s->t->near.got = s->have;
-	s->t->near.active = loop_now();
 	if (s->have == s->end)
 		session_complete(s);
 	if (bad)
@@ -5991,6 +6051,8 @@ session_break(struct session *s, const char *why)
 static void
 session_free(struct session *s)
 {
+	if (s->teller != NULL)
+		s->teller->tells = NULL;
 	timer_stop(&s->wake);
 	timer_stop(&s->expiry);
 	/* What worker 0 is just about is not free before its answer. */
@@ -6269,6 +6331,7 @@ poll_get(struct tunnel *t, struct session *s, uint64_t offset)
 		n = (size_t)(offset - s->base);
 		buf_take(&s->down, n);
 		s->base = offset;
+		s->t->near.active = loop_now();
 		end_resume(&s->t->near);
 	}
 	/* The newer one counts. */
@@ -7034,6 +7097,25 @@ lane_wait(struct lane *l)
 	    OLDER_ANSWER_MS, lane_late, l);
 }
 
+/* When a byte of the tunnel's came or left last. */
+static int64_t
+lane_active(const struct lane *l)
+{
+	if (l->c == NULL || !l->sent ||
+	    (!l->stream && (l->purport != TO_PUT || l->length == 0)))
+		return 0;
+	return l->c->far.active > l->asked ? l->c->far.active : l->asked;
+}
+
+static int64_t
+poller_active(const struct poller *p)
+{
+	int64_t last = lane_active(&p->lane[UP]);
+
+	later(&last, lane_active(&p->lane[DOWN]));
+	return last;
+}
+
 /* Why a request failed, of which nothing more is known. */
 static const char silence[] = "no answer";
 
@@ -7203,6 +7285,8 @@ lane_fail(struct lane *l, const char *why)
 
 	if (l->sent)
 		lane_pace(l, 1);
+	if (p->t != NULL)
+		later(&p->t->far.active, lane_active(l));
 	timer_stop(&l->timer);
 	lane_drop(l);
 	l->busy = 0;
@@ -7289,6 +7373,8 @@ lane_acked(struct lane *l, uint64_t to)
 		    "an impossible Tunnel-Offset");
 		return;
 	}
+	if (to > p->base)
+		p->t->far.active = loop_now();
 	buf_take(&p->up, (size_t)(to - p->base));
 	p->base = to;
 	/* It has all that there is, and was told so. */

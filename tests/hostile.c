@@ -834,6 +834,31 @@ always_a_get(void **state)
 		kit_fail("%d connections", gw->accepted);
 }
 
+/* -I: an answer that comes a byte at a time is not idle. */
+static void
+slow_answer(void **state)
+{
+	struct kit_proc *p;
+	struct ask *a;
+	int64_t end;
+
+	(void)state;
+	gateway(0);
+	p = opens(kit_httptun(NULL, "-I", "1", "-x", gw->url, HOST, PORT,
+	    NONE));
+	a = want("GET");
+	kit_puts(a->fd, kit_str("HTTP/1.1 200 OK\r\n%sContent-Length: "
+	    "1000\r\n\r\n", at(0)));
+	a->waits = 0;			/* it has all it will get */
+	for (end = kit_now() + 1300; kit_now() < end; ) {
+		kit_puts(a->fd, "x");
+		kit_expect(p->out, "x");
+		(void)poll(NULL, 0, 20);
+	}
+	attend(p);
+	complains(p, "idle");
+}
+
 /* Connections that do not stay are no trouble. */
 static void
 no_keep_alive(void **state)
@@ -4138,6 +4163,7 @@ main(int argc, char *argv[])
 		KIT_TEST(carrier_by_option),
 		KIT_TEST(further_fields),
 		KIT_TEST(always_a_get),
+		KIT_TEST(slow_answer),
 		KIT_TEST(no_keep_alive),
 		KIT_TEST(writes_are_joined),
 		KIT_TEST(early_stdin),

@@ -2622,6 +2622,34 @@ deleted_after_both_ends(void **state)
 	settles();
 }
 
+/* -I: bytes move while they come, and no other request is one of them. */
+static void
+idle(void **state)
+{
+	struct tun u, v;
+	int64_t end;
+	int fd;
+
+	(void)state;
+	serve("-I", "1", LOCAL);
+	u = tunnel();
+	v = tunnel();
+	fd = half_put(&u, 0, PIECE, 0);
+	for (end = kit_now() + 1300; kit_now() < end; ) {
+		put(c, v.path, 0, "");
+		(void)answer(c);
+		kit_puts(fd, "x");
+		kit_expect(u.t, "x");
+		(void)poll(NULL, 0, 20);
+	}
+	kit_expect_reset(v.t);
+	put(c, u.path, 0, "");
+	(void)answers(c, 200);
+	(void)close(fd);
+	kit_expect_reset(u.t);
+	settles();
+}
+
 /* Told to everybody who asks, until the session is given up. */
 static void
 is_broken(struct tun *u)
@@ -3853,6 +3881,7 @@ main(int argc, char *argv[])
 		KIT_TEST(credentials),
 		KIT_TEST(deleted_before_both_ends),
 		KIT_TEST(deleted_after_both_ends),
+		KIT_TEST(idle),
 		KIT_TEST(target_resets),
 		KIT_TEST(target_goes),
 		KIT_TEST(both_directions_at_once),

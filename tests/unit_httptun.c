@@ -2394,6 +2394,28 @@ test_lane_hopeless(void **state)
 	assert_false(lane_hopeless(lane_put(1, 0, limit)));
 }
 
+/* Bytes of the tunnel's are life (-I), those that only ask for some are not. */
+static void
+test_lane_active(void **state)
+{
+	int64_t ago = loop_now() - 5000;
+	struct lane *l = lane_put(1, 0, 5000);
+
+	(void)state;
+	l->c->far.active = 0;
+	assert_int_equal(poller_active(&apoller), ago);
+	l->c->far.active = ago + 1000;
+	assert_int_equal(poller_active(&apoller), ago + 1000);
+	l->length = 0;
+	assert_int_equal(poller_active(&apoller), 0);
+	l->purport = TO_GET;
+	assert_int_equal(poller_active(&apoller), 0);
+	l->stream = 1;
+	assert_int_equal(poller_active(&apoller), ago + 1000);
+	l->sent = 0;
+	assert_int_equal(poller_active(&apoller), 0);
+}
+
 /* Only a GET that has left keeps the session. */
 static void
 test_poller_keep(void **state)
@@ -2456,6 +2478,7 @@ client_comes(int *peer)
 	int p[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, p), 0);
+	assert_int_equal(fcntl(p[0], F_SETFL, O_NONBLOCK), 0);
 	memset(&addr, 0, sizeof(addr));
 	*peer = p[1];
 	return tunnel_accept(&by_request, &request_steps, p[0], &addr);
@@ -2503,6 +2526,54 @@ test_session_renew(void **state)
 	tunnel_close(other, "done", 0);
 	tunnel_close(t, "done", 0);
 	close(peer);
+	registry = NULL;
+}
+
+/* So does an answer that has not left yet, and its bytes are life (-I). */
+static void
+test_session_told(void **state)
+{
+	static struct registry all;
+	static char bytes[4 * POLL_WINDOW];
+	struct span id = { ID, strlen(ID) };
+	struct tunnel *t;
+	struct session *s;
+	int peer, ends;
+
+	(void)state;
+	registry = &all;
+	for (ends = 0; ends < 2; ends++) {
+		t = client_comes(&peer);
+		s = session_new(t, id, NATIVE);
+		assert_non_null(s);
+		s->claimed = 1;
+		s->t->what = strdup("a:1");
+		s->t->state = OPEN;
+		s->t->near.active = 0;
+		assert_int_equal(buf_put(&s->down, bytes, POLL_WINDOW), 0);
+		(void)session_answers(t, peer, NULL, "GET /" ID
+		    " HTTP/1.1\r\nTunnel-Offset: 0\r\n\r\n");
+		assert_true(t->near.out.len > 0);
+		assert_null(s->errands);
+		assert_null(s->expiry.next);
+		t->near.active = 7;
+		assert_int_equal(session_active(s), 7);
+		if (ends)
+			tunnel_close(t, "late", 0);
+		else {
+			assert_true(recv(peer, bytes, sizeof(bytes),
+			    MSG_DONTWAIT) > 0);
+			t->near.active = 8;
+			request_sent(t, &t->near);
+		}
+		assert_int_equal(s->t->near.active, ends ? 7 : 8);
+		assert_non_null(s->expiry.next);
+		assert_int_equal(session_active(s), 0);
+		tunnel_close(s->t, "done", 0);
+		if (!ends)
+			tunnel_close(t, "done", 0);
+		close(peer);
+	}
 	registry = NULL;
 }
 
@@ -2739,8 +2810,10 @@ main(void)
 		TEST(test_lane_late),
 		TEST(test_lane_pace),
 		TEST(test_lane_hopeless),
+		TEST(test_lane_active),
 		TEST(test_poller_keep),
 		TEST(test_session_renew),
+		TEST(test_session_told),
 		TEST(test_session_swept),
 		TEST(test_registry),
 		TEST(test_session_full),
