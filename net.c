@@ -564,7 +564,9 @@ loop_run(void)
 		}
 		let = now;
 		signals_run();
-		timers_run();
+		/* We may have been stopped: nobody is late before he is heard. */
+		if (all || now - glance < GLANCE_MS)
+			timers_run();
 		loop_sweep();
 	}
 	/* One that came in the last turn is not to be lost. */

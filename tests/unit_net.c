@@ -384,6 +384,74 @@ test_loop_busy(void **state)
 	stopped = nsignals = 0;
 }
 
+static int heard_fd, heard_peer;
+static struct timer heard_timer;
+
+static void
+heard_ready(void *arg, int fd, unsigned what)
+{
+	static char name[] = "cold ";
+	char c;
+
+	(void)arg;
+	(void)what;
+	if (fd != heard_fd)		/* and ready again in each turn */
+		return;
+	assert_int_equal(read(fd, &c, 1), 1);
+	note(name);
+}
+
+static void
+heard_late(void *arg)
+{
+	note(arg);
+	loop_stop();
+}
+
+/* In a turn that asks about the live ones only: it is a pause. */
+static void
+heard_pause(void *arg)
+{
+	(void)arg;
+	if (slots[heard_fd].live || nlives == 0) {
+		timer_set(&heard_timer, 1, heard_pause, NULL);
+		return;
+	}
+	assert_int_equal(write(heard_peer, "x", 1), 1);
+	timer_set(&heard_timer, GLANCE_MS, heard_late, "late ");
+	(void)poll(NULL, 0, 2 * GLANCE_MS);
+}
+
+/* Who has been stopped hears what has come meanwhile before it is too late. */
+static void
+test_loop_pause(void **state)
+{
+	static const struct watcher w = { want_all, heard_ready, 0 };
+	unsigned r = WANT_READ;
+	int sv[2], cold[2], i;
+
+	(void)state;
+	ok(socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0, "socketpair");
+	ok(socketpair(AF_UNIX, SOCK_STREAM, 0, cold) == 0, "socketpair");
+	assert_int_equal(write(sv[1], "x", 1), 1);
+	heard_fd = cold[0];
+	heard_peer = cold[1];
+	for (i = 0; i < 5; i++) {
+		order[0] = '\0';
+		stopped = 0;
+		loop_watch(sv[0], &w, &r);
+		loop_watch(cold[0], &w, &r);
+		slots[cold[0]].active -= COLD_MS;
+		timer_set(&heard_timer, 0, heard_pause, NULL);
+		loop_run();
+		assert_string_equal(order, "cold late ");
+	}
+	fd_close(sv[0]);
+	fd_close(cold[0]);
+	close(sv[1]);
+	close(cold[1]);
+}
+
 static void
 test_loop_limit(void **state)
 {
@@ -6969,6 +7037,7 @@ main(void)
 		TEST(test_loop_bury),
 		TEST(test_loop_run),
 		TEST(test_loop_busy),
+		TEST(test_loop_pause),
 		TEST(test_loop_limit),
 		TEST(test_timers),
 		TEST(test_timers_within),
