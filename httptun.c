@@ -8125,6 +8125,8 @@ exit_retry(int least)
 		exits.delay = least;
 	random_bytes(&jitter, 1);
 	ms = exits.delay + exits.delay * jitter / 1024;
+	if (ms > EXIT_DELAY_MAX_MS)
+		ms = 2 * EXIT_DELAY_MAX_MS - ms;
 	exits.delay = exits.delay > EXIT_DELAY_MAX_MS / 2 ?
 	    EXIT_DELAY_MAX_MS : 2 * exits.delay;
 	timer_set(&exits.timer, ms, exit_fill, NULL);

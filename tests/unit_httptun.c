@@ -2687,6 +2687,44 @@ test_session_full(void **state)
 	registry = NULL;
 }
 
+/* ---- when an exit tries again ------------------------------------------- */
+
+/* After 1 s, 2 s and so on, up to 60 s; not all at the same time. */
+static void
+test_exit_retry(void **state)
+{
+	int64_t ms, least, most;
+	int i, k;
+
+	(void)state;
+	for (i = 0; i < 20; i++) {
+		exits.delay = EXIT_DELAY_MS;
+		least = INT64_MAX;
+		most = 0;
+		for (k = 0; k < 50; k++) {
+			exit_retry(0);
+			ms = exits.timer.at - loop_now();
+			timer_stop(&exits.timer);
+			if (k == 0)
+				assert_in_range(ms, EXIT_DELAY_MS,
+				    EXIT_DELAY_MS * 5 / 4);
+			assert_true(ms <= EXIT_DELAY_MAX_MS);
+			if (k < 10)
+				continue;
+			assert_true(ms >= EXIT_DELAY_MAX_MS / 2);
+			least = ms < least ? ms : least;
+			most = ms > most ? ms : most;
+		}
+		assert_true(least < most);
+	}
+	exits.delay = EXIT_DELAY_MS;
+	exit_retry(EXIT_REJECTED_MS);
+	assert_true(exits.timer.at - loop_now() >= EXIT_REJECTED_MS);
+	timer_stop(&exits.timer);
+	exit_good();
+	exits.links = exits.trouble = 0;
+}
+
 /* ---- the log ----------------------------------------------------------- */
 
 static void
@@ -2817,6 +2855,7 @@ main(void)
 		TEST(test_session_swept),
 		TEST(test_registry),
 		TEST(test_session_full),
+		TEST(test_exit_retry),
 		TEST(test_log_word),
 		TEST(test_log_tunnel),
 	};
