@@ -4734,9 +4734,13 @@ digest_meant(const struct head *h, struct span uri)
 	    uri.n == path.n && memcmp(uri.p, path.p, uri.n) == 0;
 }
 
-/* Whose credentials in the Digest scheme these are; NULL: nobody's. */
+/*
+ * Whose credentials in the Digest scheme these are; NULL: nobody's.  Their
+ * nonce is used up, unless they are only looked at.
+ */
 static const struct cred *
-digest_find(struct tunnel *t, const struct head *h, struct span params)
+digest_find(struct tunnel *t, const struct head *h, struct span params,
+    int look)
 {
 	const struct cred *c, *found = NULL;
 	struct digest d;
@@ -4762,7 +4766,8 @@ digest_find(struct tunnel *t, const struct head *h, struct span params)
 	}
 	secret_wipe(hex, sizeof(hex));
 	memcpy(count, v[DIGEST_NC].p, 8);
-	if (found != NULL && (strspn(count, "0123456789abcdefABCDEF") != 8 ||
+	if (found != NULL && !look &&
+	    (strspn(count, "0123456789abcdefABCDEF") != 8 ||
 	    !nonce_use(v[DIGEST_NONCE], strtoul(count, NULL, 16)))) {
 		t->stale = 1;
 		found = NULL;
@@ -4797,32 +4802,39 @@ auth_offer(char *dst, size_t size, const struct tunnel *t, int code)
 		    "charset=\"UTF-8\"\r\n", name);
 }
 
-/* Whether the request bears credentials that are on our list. */
-static int
-request_authorized(struct tunnel *t, const struct head *h, const char *name)
+/* Which credentials on our list the request bears; NULL: none. */
+static const struct cred *
+request_cred(struct tunnel *t, const struct head *h, const char *name, int look)
 {
-	const struct field *f;
+	const struct field *f = head_field(h, name, NULL);
 	char userpass[CRED_MAX + 1];
 	const struct cred *c = NULL;
 	struct challenge digest;
 	struct span rest;
 	ssize_t n;
 
+	if (f == NULL)
+		return NULL;
+	rest = f->value;
+	n = opt.auth == AUTH_DIGEST ? -1 :
+	    auth_basic_decode(f->value, userpass);
+	if (n != -1)
+		c = cred_find(userpass, (size_t)n);
+	else if (opt.auth != AUTH_BASIC && auth_challenge(&rest, &digest) &&
+	    span_is(digest.scheme, "Digest"))
+		c = digest_find(t, h, digest.params, look);
+	secret_wipe(userpass, sizeof(userpass));
+	return c;
+}
+
+static int
+request_authorized(struct tunnel *t, const struct head *h, const char *name)
+{
+	const struct cred *c;
+
 	if (opt.creds == NULL || t->vouched)
 		return 1;
-	if ((f = head_field(h, name, NULL)) != NULL) {
-		rest = f->value;
-		n = opt.auth == AUTH_DIGEST ? -1 :
-		    auth_basic_decode(f->value, userpass);
-		if (n != -1)
-			c = cred_find(userpass, (size_t)n);
-		else if (opt.auth != AUTH_BASIC &&
-		    auth_challenge(&rest, &digest) &&
-		    span_is(digest.scheme, "Digest"))
-			c = digest_find(t, h, digest.params);
-	}
-	secret_wipe(userpass, sizeof(userpass));
-	if (c != NULL)
+	if ((c = request_cred(t, h, name, 0)) != NULL)
 		t->user = strdup(c->user);
 	return c != NULL;
 }
@@ -6441,19 +6453,48 @@ poll_like(const struct head *h)
 	    head_method(h, "DELETE")) && poll_id(poll_path(h), &id);
 }
 
-/* Whether an address of a URL's host is the one that the client came to. */
+/* What the client came to.  -1: that cannot be told. */
+static int
+poll_here(const struct tunnel *t, union addr *here)
+{
+	socklen_t len = sizeof(*here);
+
+	if (getsockname(t->near.rfd, &here->sa, &len) == -1)
+		return -1;
+	addr_unmap(here);
+	return 0;
+}
+
+/* Whether an address of a URL's host is that. */
 static int
 poll_own_addr(const struct tunnel *t, const union addr *a)
 {
 	union addr here, there = *a;
-	socklen_t len = sizeof(here);
 
-	if (getsockname(t->near.rfd, &here.sa, &len) == -1)
-		return 0;
-	addr_unmap(&here);
 	addr_unmap(&there);
-	return addr_same_host(&here, &there) &&
+	return poll_here(t, &here) == 0 && addr_same_host(&here, &there) &&
 	    addr_port(&here) == addr_port(&there);
+}
+
+/*
+ * Whether a URL's host is looked up before it is known what is asked for, and
+ * so which credentials it takes: not for who could have nothing looked up
+ * otherwise.  He is told what a proxy's client is.
+ */
+static int
+poll_may_look(struct tunnel *t, const struct head *h, const char *host,
+    unsigned port)
+{
+	char why[WHY_MAX];
+	union addr here;
+
+	if (reach.literals || request_hops() != NULL ||
+	    poll_here(t, &here) == -1 || addr_port(&here) != port ||
+	    !client_allowed(opt.clients, &t->client, why))
+		return 0;
+	return opt.creds == NULL || strcasecmp(host, "localhost") == 0 ||
+	    request_cred(t, h, "Authorization", 1) != NULL ||
+	    request_cred(t, h, "Proxy-Authorization", 1) != NULL;
 }
 
 static int
@@ -6507,7 +6548,7 @@ poll_asks(struct tunnel *t, const struct head *h)
 		t->self = poll_own_addr(t, &a) ? 1 : 2;
 		return 0;
 	}
-	if (reach.literals || request_hops() != NULL ||
+	if (!poll_may_look(t, h, host, port) ||
 	    (t->opening = calloc(1, sizeof(*t->opening))) == NULL)
 		return 0;
 	t->self = 0;

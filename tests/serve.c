@@ -1454,6 +1454,14 @@ helper_is_replaced(void **state)
 	serves();
 }
 
+/* A request for a session, if that name is the proxy's own. */
+static const char *
+maybe_own(unsigned port, const char *fields)
+{
+	return kit_str("GET http://n0.hang:%u/0123456789abcdef0123456789abcdef"
+	    " HTTP/1.1\r\nHost: n0.hang\r\n%s\r\n", port, fields);
+}
+
 /* One that hangs because the URL could be our own is given up in time, too. */
 static void
 own_look_up_hangs(void **state)
@@ -1465,10 +1473,49 @@ own_look_up_hangs(void **state)
 	if (opt == NULL)
 		skip();
 	serve_opt(opt, "-w", "1", LOCAL);
-	c = ask("GET http://n0.hang/0123456789abcdef0123456789abcdef HTTP/1.1"
-	    "\r\nHost: n0.hang\r\n\r\n");
+	c = ask(maybe_own(px.port, ""));
 	wait_family(1);
 	(void)kit_refusal(c, 504, "dns_timeout", KIT_CLOSES);
+	(void)close(c);
+	settles();
+}
+
+/* Nothing is looked up for who is refused in any case. */
+static void
+no_look_ups_for_strangers(void **state)
+{
+	const struct kit_opt *opt = shimmed();
+	const char *right = kit_basic("u:p"), *wrong = kit_basic("u:q");
+	int c;
+
+	(void)state;
+	if (opt == NULL)
+		skip();
+	serve_opt(opt, "-w", "1", "-a", kit_file("users", 0600, "u:p\n"),
+	    LOCAL);
+	c = ask(maybe_own(px.port, ""));
+	(void)kit_reply(c, 407);
+	kit_puts(c, maybe_own(px.port, kit_str("Authorization: %s\r\n"
+	    "Proxy-Authorization: %s\r\n", wrong, wrong)));
+	(void)kit_reply(c, 407);
+	/* the port tells that it is another one's, whose proxy this is */
+	kit_puts(c, maybe_own(80, kit_str("Authorization: %s\r\n", right)));
+	(void)kit_reply(c, 407);
+	kit_puts(c, maybe_own(px.port, kit_str("Authorization: %s\r\n",
+	    right)));
+	wait_family(1);
+	(void)kit_refusal(c, 504, "dns_timeout", KIT_CLOSES);
+	(void)close(c);
+	c = ask(maybe_own(px.port, auth("u:p")));
+	wait_family(1);
+	(void)kit_refusal(c, 504, "dns_timeout", KIT_CLOSES);
+	(void)close(c);
+	settles();
+	kit_done(px.proc);
+
+	serve_opt(opt, "-c", "!127.0.0.0/8", "-c", "any", LOCAL);
+	c = ask(maybe_own(px.port, ""));
+	(void)kit_refusal(c, 403, "http_request_denied", KIT_STAYS);
 	(void)close(c);
 	settles();
 }
@@ -3149,6 +3196,7 @@ main(int argc, char *argv[])
 		TEST(too_many_look_ups),
 		TEST(helper_is_replaced),
 		TEST(own_look_up_hangs),
+		TEST(no_look_ups_for_strangers),
 		TEST(helper_for_hops),
 		TEST(dripping_clients),
 		TEST(thousands_of_tunnels),
