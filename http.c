@@ -1130,9 +1130,14 @@ field_stays(const struct head *h, const struct field *f)
 	/* HTTP/1.0 knows no 100 (RFC 9110, 10.1.1). */
 	if (h->minor == 0 && span_is(f->name, "Expect"))
 		return 1;
-	/* The length is what the message was judged by: it is not theirs. */
+	/*
+	 * The length is what the message was judged by: it is not theirs.  And
+	 * where nothing can follow it may not stand (RFC 9110, 8.6).
+	 */
 	if (span_is(f->name, "Content-Length"))
-		return head_field(h, "Transfer-Encoding", NULL) != NULL ||
+		return (h->method.n == 0 && (h->status < 200 ||
+		    h->status == 204)) ||
+		    head_field(h, "Transfer-Encoding", NULL) != NULL ||
 		    head_field(h, "Content-Length", NULL) != f ||
 		    head_length(h, &length) != 1;
 	return head_lists_span(h, "Connection", f->name);

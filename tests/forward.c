@@ -1467,6 +1467,7 @@ without_a_body(void **state)
 		{ "GET", R(204) "\r\n", NULL, 204 },
 		{ "GET", R(204) "\r\nhello", NULL, 204 },
 		{ "DELETE", R(204) "\r\n", NULL, 204 },
+		{ "GET", R(204) "Content-Length: 5\r\n\r\nhello", NULL, 204 },
 		{ "GET", R(304) "\r\n", NULL, 304 },
 		{ "GET", R(304) "Content-Length: 5\r\n\r\n", "5", 304 },
 		{ "GET", R(304) "Content-Length: 5\r\n\r\nhello", "5", 304 }

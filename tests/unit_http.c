@@ -1710,6 +1710,10 @@ test_head_pass(void **state)
 	check_pass("HTTP/1.1 200 O\r\n" CL "5\r\n" CL "5\r\n\r\n",
 	    CL "5\r\n" VIA);
 	check_pass(LINE CL "5, 5\r\n\r\n", VIA);
+	/* Where no content can be, none is promised (RFC 9110, 8.6). */
+	check_pass("HTTP/1.1 103 E\r\n" CL "5\r\nA: b\r\n\r\n", "A: b\r\n" VIA);
+	check_pass("HTTP/1.1 204 N\r\n" CL "0\r\n\r\n", VIA);
+	check_pass("HTTP/1.1 304 N\r\n" CL "5\r\n\r\n", CL "5\r\n" VIA);
 	/* A folded line is passed on as one (RFC 9112, 5.2). */
 	check_pass("HTTP/1.1 200 O\r\nA: b\r\n c\r\n\r\n", "A: b   c\r\n"
 	    VIA);
