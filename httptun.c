@@ -332,7 +332,7 @@ say_head(const char *who, int direction, const unsigned char *p, size_t n)
 {
 	const char *s = (const char *)p, *end = s + n, *nl, *colon;
 	struct buf b = { NULL, 0, 0, 0 };
-	struct span name;
+	struct span name = { s, 0 };
 	int len;
 
 	for (; opt.verbose > 1 && s < end; s = nl + 1) {
@@ -343,11 +343,18 @@ say_head(const char *who, int direction, const unsigned char *p, size_t n)
 			len--;
 		if (len == 0)
 			break;
-		colon = memchr(s, ':', (size_t)len);
-		name.p = s;
-		name.n = colon != NULL ? (size_t)(colon - s) : 0;
+		/* A folded line, which a reply may have, is the field's above. */
+		if (*s != ' ' && *s != '\t') {
+			colon = memchr(s, ':', (size_t)len);
+			name.p = s;
+			name.n = colon != NULL ? (size_t)(colon - s) : 0;
+			while (name.n > 0 && (name.p[name.n - 1] == ' ' ||
+			    name.p[name.n - 1] == '\t'))
+				name.n--;
+		}
 		if (field_secret(name))
-			say(who, "%c %.*s: ***", direction, (int)name.n, s);
+			say(who, "%c %.*s: ***", direction, (int)name.n,
+			    name.p);
 		else {
 			line_mask(&b, s, (size_t)len, s == (const char *)p);
 			say(who, "%c %.*s", direction, (int)b.len,

@@ -266,6 +266,14 @@ test_say_head(void **state)
 	    "httptun: who: > Proxy-Authorization: ***\n"
 	    "httptun: who: > A: b\nhttptun: who: > authorization: ***\n"
 	    "httptun: who: > Cookie: ***\nhttptun: who: > set-cookie: ***\n");
+	/* as leniently as a reply is read */
+	assert_int_equal(in_child(child_head, "HTTP/1.1 200 A: b\r\n c\r\n"
+	    "Set-Cookie \t: hush\r\n\thush\n hush:hush\r\nA: b\r\n c\r\n"
+	    "\r\n"), 0);
+	assert_string_equal(said, "httptun: who: > HTTP/1.1 200 A: b\n"
+	    "httptun: who: >  c\nhttptun: who: > Set-Cookie: ***\n"
+	    "httptun: who: > Set-Cookie: ***\nhttptun: who: > Set-Cookie: ***\n"
+	    "httptun: who: > A: b\nhttptun: who: >  c\n");
 	/* wherever a URL stands */
 	assert_int_equal(in_child(child_head, "GET http://j:hush@a/?b=http://"
 	    "j:hush@c/ HTTP/1.1\r\nLocation:http://j:hush@a/@b\r\n"
