@@ -6720,7 +6720,10 @@ request_passed(int fd, const void *p, size_t n)
 	struct tunnel *t;
 
 	fd_own(fd);
-	fd_peer(fd, &peer);
+	if (fd_peer(fd, &peer) == -1) {	/* whom no rule would know */
+		close(fd);
+		return;
+	}
 	if ((t = tunnel_accept(&by_request, &request_steps, fd, &peer)) == NULL)
 		return;
 	t->passed = 1;
@@ -8084,8 +8087,7 @@ link_arrived(int fd)
 	union addr peer;
 
 	fd_own(fd);
-	fd_peer(fd, &peer);
-	if (draining || load >= tunnels_max()) {
+	if (fd_peer(fd, &peer) == -1 || draining || load >= tunnels_max()) {
 		close(fd);
 		return;
 	}
@@ -8208,7 +8210,7 @@ exit_park(struct tunnel *t)
 	t->at_exit = t->vouched = 1;
 	t->near_sleeve = t->sleeve;
 	t->sleeve = NULL;
-	fd_peer(t->far.rfd, &t->client);
+	(void)fd_peer(t->far.rfd, &t->client);
 	end_move(&t->near, &t->far, &request_steps, t);
 	exits.asking--;
 	exits.trouble = 0;
@@ -8494,7 +8496,10 @@ inetd_start(void)
 	random_bytes(nonce_secret, sizeof(nonce_secret));
 	if ((t = tunnel_new(&by_inetd)) == NULL)
 		die(1, "memory", "%s", strerror(errno));
-	fd_peer(STDIN_FILENO, &peer);
+	if (fd_peer(STDIN_FILENO, &peer) == -1) {
+		tunnel_close(t, "", 1);	/* he would count as one from here */
+		return;
+	}
 	if (peer.sa.sa_family != AF_UNSPEC) {
 		inetd_listener();
 		tunnel_client(t, STDIN_FILENO, &peer);

@@ -886,8 +886,11 @@ void	fd_sane(void);
 /* inetd(8) leaves the client on stderr, too: then nothing is said there. */
 void	fd_discreet(void);
 int	fd_pair(int *fd);	/* two connected stream sockets.  -1: errno */
-/* Whom a TCP socket is connected to; AF_UNSPEC: that cannot be told. */
-void	fd_peer(int fd, union addr *);
+/*
+ * Whom a TCP socket is connected to, AF_UNSPEC: it is none.  -1: whoever it
+ * was has gone, though what he sent is still to be read.
+ */
+int	fd_peer(int fd, union addr *);
 /* Makes an inherited TCP socket ours: non-blocking, and as all of them. */
 void	fd_own(int fd);
 void	random_bytes(void *, size_t n);		/* unpredictable ones */

@@ -925,16 +925,20 @@ fd_is_local(int fd)
 	return getsockname(fd, &a.sa, &len) == 0 && a.sa.sa_family == AF_UNIX;
 }
 
-void
+int
 fd_peer(int fd, union addr *a)
 {
 	socklen_t len = sizeof(*a);
 
 	memset(a, 0, sizeof(*a));
-	if (getpeername(fd, &a->sa, &len) == -1 ||
-	    (a->sa.sa_family != AF_INET && a->sa.sa_family != AF_INET6))
+	if (getpeername(fd, &a->sa, &len) == -1) {
+		memset(a, 0, sizeof(*a));
+		return errno == ENOTSOCK ? 0 : -1;
+	}
+	if (a->sa.sa_family != AF_INET && a->sa.sa_family != AF_INET6)
 		memset(a, 0, sizeof(*a));
 	addr_unmap(a);
+	return 0;
 }
 
 void

@@ -2914,6 +2914,34 @@ inetd_with_a_connection(void **state)
 	assert_string_equal(l.status, "502");
 }
 
+/* One that has gone by a reset cannot be told from anybody; but what it sent
+ * is still there to be read, and so many bytes that there is more to come. */
+static void
+inetd_with_a_reset(void **state)
+{
+	struct kit_opt opt = { 0 };
+	struct pollfd pfd = { .events = POLLIN };
+	const char *request;
+	unsigned port;
+	int lfd, c;
+
+	(void)state;
+	target();
+	lfd = kit_listen(AF_INET, &port);
+	c = kit_connect(AF_INET, port);
+	pfd.fd = opt.in = opt.out = kit_accept(lfd);
+	request = kit_request_to(tport);
+	kit_puts(c, request);
+	kit_puts(c, kit_times(20480 - strlen(request) / 2, "x"));
+	kit_reset(c);
+	while ((pfd.revents & POLLERR) == 0)
+		assert_int_equal(poll(&pfd, 1, kit_patience()), 1);
+	px.proc = kit_httptun(&opt, "-l", "-i", "-c", "127.0.0.1", NONE);
+	kit_exits(px.proc, 1);
+	kit_err_is(px.proc, "");
+	kit_untouched(tl);
+}
+
 /* inetd(8) leaves the client on stderr, too: it gets nothing but answers. */
 static void
 inetd_with_stderr(void **state)
@@ -3217,6 +3245,7 @@ main(int argc, char *argv[])
 		TEST(inetd_with_users),
 		TEST(inetd_signals),
 		TEST(inetd_with_a_connection),
+		TEST(inetd_with_a_reset),
 		TEST(inetd_with_stderr),
 		TEST(inetd_under_socat),
 		TEST(socket_activation),

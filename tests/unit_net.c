@@ -5983,7 +5983,7 @@ test_fd_peer(void **state)
 	tcp_pair(sv);
 	ok(getsockname(sv[0], &own.sa, &len) == 0, "getsockname");
 	memset(&a, 0xff, sizeof(a));
-	fd_peer(sv[1], &a);
+	assert_int_equal(fd_peer(sv[1], &a), 0);
 	assert_int_equal(a.sa.sa_family, AF_INET);
 	assert_true(addr_same_host(&a, &own) && addr_port(&a) ==
 	    addr_port(&own));
@@ -5996,7 +5996,7 @@ test_fd_peer(void **state)
 	for (fd = 0; fd < 4; fd++) {
 		other = fd == 0 ? sv[0] : fd == 1 ? p[0] : fd == 2 ? lfd : -1;
 		memset(&a, 0xff, sizeof(a));
-		fd_peer(other, &a);
+		assert_int_equal(fd_peer(other, &a), fd < 2 ? 0 : -1);
 		assert_int_equal(a.sa.sa_family, AF_UNSPEC);
 	}
 	close(p[0]);
@@ -6036,7 +6036,7 @@ test_fd_peer_mapped(void **state)
 	addr_set_port(&a, port);
 	ok(connect(sock, &a.sa, addr_len(&a)) == 0, "connect");
 	ok((fd = accept(lfd, NULL, NULL)) != -1, "accept");
-	fd_peer(fd, &a);
+	assert_int_equal(fd_peer(fd, &a), 0);
 	assert_string_equal(addr_text(text, &a), "127.0.0.1");
 	close(fd);
 	close(sock);
