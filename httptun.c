@@ -1568,10 +1568,17 @@ load_max(void)
 	return max > 1 ? max : 1;
 }
 
+/* That, and what the dials take more than their tunnels have. */
+static int
+load_now(void)
+{
+	return load + dial_extras() / 2;
+}
+
 static int
 tunnels_room(void)
 {
-	return !leaving && load < load_max();
+	return !leaving && load_now() < load_max();
 }
 
 /* Tells the first process when this worker fills up, and when it has room. */
@@ -1580,15 +1587,23 @@ worker_load(void)
 {
 	static int full;
 
-	if (!full && load >= load_max()) {
+	if (!full && load_now() >= load_max()) {
 		full = 1;
 		(void)crew_tell(CREW_FULL, CREW_FIRST, 0, -1);
-	} else if (full && load <= load_max() * 3 / 4) {
+	} else if (full && load_now() <= load_max() * 3 / 4) {
 		full = 0;
 		(void)crew_tell(CREW_ROOM, CREW_FIRST, 0, -1);
 	}
 	if ((leaving || draining) && ntunnels == 0)
 		loop_stop();
+}
+
+/* Whether a dial may take more than its tunnel has. */
+static int
+dials_room(void)
+{
+	worker_load();
+	return load_now() < load_max();
 }
 
 static struct tunnel *
@@ -9067,6 +9082,8 @@ main(int argc, char **argv)
 	if (opt.cred_file != NULL &&
 	    (opt.creds = cred_read(opt.cred_file, 0)) == NULL)
 		return 2;
+	if (opt.mode != MODE_STDIO && !opt.inetd)
+		reach.room = dials_room;	/* there are others */
 	signal_end();
 	signal_watch(SIGUSR1, on_totals);
 #ifdef SIGINFO

@@ -758,6 +758,8 @@ struct reach {
 	int		 family;	/* AF_UNSPEC, AF_INET, AF_INET6 */
 	int		 literals;	/* -n */
 	union addr	 source;	/* -s, sa_family AF_UNSPEC: none */
+	/* For an attempt more beside those of the same dial; NULL: always. */
+	int		(*room)(void);
 };
 extern struct reach reach;
 
@@ -785,6 +787,8 @@ struct dial *dial_start(const char *host, unsigned port, int secs,
 void	dial_cancel(struct dial *);
 /* Whether it is the look-up that is still waited for. */
 int	dial_looking(const struct dial *);
+/* Attempts that all dials have beside one each: descriptors. */
+int	dial_extras(void);
 /* Starts the look-up helper, best before any socket is open.  -1: errno. */
 int	lookup_init(void);
 /* Ends it, if it is a child of this process. */

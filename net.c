@@ -3853,12 +3853,42 @@ struct dial {
 static void	dial_next(void *);
 static void	dial_ask(void *);
 
+static int extras;
+
+int
+dial_extras(void)
+{
+	return extras;
+}
+
+/* So many attempts of it are under way now. */
+static void
+dial_count(struct dial *d, int pending)
+{
+	extras += (pending > 1 ? pending - 1 : 0) -
+	    (d->pending > 1 ? d->pending - 1 : 0);
+	d->pending = pending;
+}
+
+/*
+ * Whether one more may stand beside those that are: a name has as many
+ * addresses as somebody likes, and each takes a descriptor, which a tunnel
+ * would need.  The more a dial has already, the more has to be left.
+ */
+static int
+dial_room(const struct dial *d)
+{
+	return d->pending == 0 || reach.room == NULL || (reach.room() &&
+	    (extras + 1) * d->pending <= loop_limit() / 4);
+}
+
 static void
 dial_drop(struct dial *d)
 {
 	int i;
 
 	timer_stop(&d->timer);
+	dial_count(d, 0);
 	if (d->lookup != -1)
 		fd_close(d->lookup);
 	for (i = 0; i < d->next; i++)
@@ -3942,7 +3972,7 @@ dial_ready(void *arg, int fd, unsigned what)
 	for (i = 0; d->fd[i] != fd; i++)
 		;
 	d->fd[i] = -1;
-	d->pending--;
+	dial_count(d, d->pending - 1);
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &d->code, &len) == -1)
 		d->code = errno;
 	if (d->code == 0) {
@@ -3970,11 +4000,15 @@ dial_next(void *arg)
 
 	timer_stop(&d->timer);
 	while (d->next < d->n) {
+		if (!dial_room(d)) {
+			timer_set(&d->timer, RECONNECT_MS, dial_next, d);
+			return;
+		}
 		fd = dial_socket(&d->addr[d->next]);
 		d->fd[d->next++] = fd;
 		if (fd != -1) {
 			(void)loop_watch(fd, &dial_watcher, d);
-			d->pending++;
+			dial_count(d, d->pending + 1);
 			if (d->next < d->n)
 				timer_set(&d->timer, RECONNECT_MS, dial_next,
 				    d);

@@ -5594,6 +5594,14 @@ test_dial_full(void **state)
 	helper_close();
 }
 
+static int room_there;
+
+static int
+has_room(void)
+{
+	return room_there;
+}
+
 /*
  * RFC 8305, 5: an address that does not answer (its queue of connections is
  * full) holds nobody up, and goes on being tried beside the next.
@@ -5634,11 +5642,23 @@ test_dial_next(void **state)
 	now = 1000 + RECONNECT_MS - 1;
 	timers_run();
 	assert_int_equal(d->next, 1);
-	now = 1000 + RECONNECT_MS;
+	/* without room for it, it waits, and so where it has its share */
+	reach.room = has_room;
+	for (i = 0; i < 2; i++) {
+		room_there = i;
+		extras += i * loop_limit() / 4;
+		now += RECONNECT_MS;
+		timers_run();
+		assert_int_equal(d->next, 1);
+		extras -= i * loop_limit() / 4;
+	}
+	now += RECONNECT_MS;
 	timers_run();
 	assert_int_equal(d->next, 2);
 	assert_int_equal(d->pending, 2);
+	assert_int_equal(dial_extras(), 1);
 	dial_succeeds(fd);
+	assert_int_equal(dial_extras(), 0);
 	for (i = 0; i < 8; i++)
 		close(fds[i]);
 	close(slow);
