@@ -4756,9 +4756,25 @@ digest_meant(const struct head *h, struct span uri)
 	    uri.n == path.n && memcmp(uri.p, path.p, uri.n) == 0;
 }
 
+/* Whether these are credentials of which it is made. */
+static int
+digest_right(const struct digest *d, const struct head *h,
+    const struct cred *c)
+{
+	const struct span *response = &d->value[DIGEST_RESPONSE];
+	char hex[DIGEST_HEX] = "";
+	int right = auth_digest_response(hex, d, c->user, c->pass,
+	    h->method) == 0 && secret_equal(hex, strlen(hex), response->p,
+	    response->n);
+
+	secret_wipe(hex, sizeof(hex));
+	return right;
+}
+
 /*
  * Whose credentials in the Digest scheme these are; NULL: nobody's.  Their
- * nonce is used up, unless they are only looked at.
+ * nonce is used up, unless they are only looked at.  To hash all that anybody
+ * sends with everybody's password would be too much work.
  */
 static const struct cred *
 digest_find(struct tunnel *t, const struct head *h, struct span params,
@@ -4767,8 +4783,8 @@ digest_find(struct tunnel *t, const struct head *h, struct span params,
 	const struct cred *c, *found = NULL;
 	struct digest d;
 	const struct span *v = d.value;
-	char hex[DIGEST_HEX], count[9] = "";
-	size_t n;
+	char count[9] = "";
+	int known = 0;
 
 	if (auth_digest_parse(params, &d) == -1 || !auth_digest_spoken(&d) ||
 	    v[DIGEST_USER].p == NULL || v[DIGEST_RESPONSE].p == NULL ||
@@ -4777,16 +4793,15 @@ digest_find(struct tunnel *t, const struct head *h, struct span params,
 	    !span_is(v[DIGEST_REALM], "httptun") ||
 	    !digest_meant(h, v[DIGEST_URI]))
 		return NULL;
-	for (c = opt.creds; c != NULL; c = c->next) {
-		n = strlen(c->user);
-		if (auth_digest_response(hex, &d, c->user, c->pass,
-		    h->method) == 0 && (secret_equal(c->user, n,
-		    v[DIGEST_USER].p, v[DIGEST_USER].n) &
-		    secret_equal(hex, strlen(hex), v[DIGEST_RESPONSE].p,
-		    v[DIGEST_RESPONSE].n)))
-			found = c;
-	}
-	secret_wipe(hex, sizeof(hex));
+	for (c = opt.creds; c != NULL; c = c->next)
+		if (secret_equal(c->user, strlen(c->user), v[DIGEST_USER].p,
+		    v[DIGEST_USER].n)) {
+			known = 1;
+			if (digest_right(&d, h, c))
+				found = c;
+		}
+	if (!known)			/* which takes as long */
+		(void)digest_right(&d, h, opt.creds);
 	memcpy(count, v[DIGEST_NC].p, 8);
 	if (found != NULL && !look &&
 	    (strspn(count, "0123456789abcdefABCDEF") != 8 ||

@@ -1209,6 +1209,35 @@ many_users_are_known(void **state)
 	settles();
 }
 
+/* A long Digest of who knows no password is not hashed with everybody's. */
+static void
+strangers_cost_little(void **state)
+{
+	const char *request;
+	int64_t start;
+	int c, i, took;
+
+	(void)state;
+	serve("-a", many_users("users"), LOCAL);
+	c = client();
+	start = kit_now();
+	for (i = 0; i < 60; i++) {
+		request = kit_request("a:1", kit_str("Proxy-Authorization: "
+		    "Digest username=\"user%s\", realm=\"httptun\", nonce="
+		    "\"n\", uri=\"a:1\", qop=auth, nc=00000001, algorithm="
+		    "SHA-256, cnonce=\"%s\", response=\"00\"\r\n",
+		    i % 2 ? "7" : "", kit_times(3800, "c")));
+		kit_puts(c, request);
+		(void)kit_reply(c, 407);
+	}
+	took = (int)(kit_now() - start);
+	print_message("60 wrong Digests, %d users: %d ms\n", USERS, took);
+	if (took > 2000)
+		kit_fail("60 wrong Digests took %d ms", took);
+	(void)close(c);
+	settles();
+}
+
 /* Whom each worker lets in and whom not. */
 static void
 all_know(const int *c, int n, const char *right, const char *wrong,
@@ -3219,6 +3248,7 @@ main(int argc, char *argv[])
 		TEST(no_tls),
 		TEST(tls_never),
 		TEST(many_users_are_known),
+		TEST(strangers_cost_little),
 		TEST(credentials_again),
 		TEST(hanging_look_ups),
 		TEST(too_many_look_ups),
