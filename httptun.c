@@ -1598,12 +1598,12 @@ worker_load(void)
 		loop_stop();
 }
 
-/* Whether a dial may take more than its tunnel has. */
+/* Whether a dial may take more than its tunnel has; the full have a few. */
 static int
 dials_room(void)
 {
 	worker_load();
-	return load_now() < load_max();
+	return load_now() < load_max() || dial_extras() < SPARE_FDS / 4;
 }
 
 static struct tunnel *
