@@ -3961,28 +3961,50 @@ dial_want(void *arg, int fd)
 	return fd == d->lookup ? WANT_READ : WANT_WRITE;
 }
 
+/* Whether it is what a host said, or its silence, and not the way to there. */
+static int
+dial_telling(int code)
+{
+	return code == ECONNREFUSED || code == ECONNRESET || code == ETIMEDOUT;
+}
+
+/*
+ * An address failed.  That there is no way to it, as where IPv6 is missing,
+ * says less than how another one did.
+ */
+static void
+dial_failed(struct dial *d, int code)
+{
+	if (d->error == DIAL_CONNECT && dial_telling(d->code) &&
+	    !dial_telling(code))
+		return;
+	d->error = DIAL_CONNECT;
+	d->code = code;
+}
+
 static void
 dial_ready(void *arg, int fd, unsigned what)
 {
 	struct dial *d = arg;
-	socklen_t len = sizeof(d->code);
-	int i;
+	int i, code;
+	socklen_t len = sizeof(code);
 
 	(void)what;
 	for (i = 0; d->fd[i] != fd; i++)
 		;
 	d->fd[i] = -1;
 	dial_count(d, d->pending - 1);
-	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &d->code, &len) == -1)
-		d->code = errno;
-	if (d->code == 0) {
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &len) == -1)
+		code = errno;
+	if (code == 0) {
 		loop_forget(fd);
 		d->error = DIAL_OK;
+		d->code = 0;
 		dial_end(d, fd);
 		return;
 	}
 	fd_close(fd);
-	d->error = DIAL_CONNECT;
+	dial_failed(d, code);
 	dial_next(d);
 }
 
@@ -3996,7 +4018,7 @@ static void
 dial_next(void *arg)
 {
 	struct dial *d = arg;
-	int fd, full;
+	int fd;
 
 	timer_stop(&d->timer);
 	while (d->next < d->n) {
@@ -4014,9 +4036,11 @@ dial_next(void *arg)
 				    d);
 			return;
 		}
-		full = errno == EMFILE || errno == ENFILE || errno == ENOBUFS;
-		d->error = full ? DIAL_FULL : DIAL_CONNECT;
-		d->code = errno;
+		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS) {
+			d->error = DIAL_FULL;
+			d->code = errno;
+		} else
+			dial_failed(d, errno);
 	}
 	if (d->pending == 0)
 		dial_fail(d, d->error, d->code);

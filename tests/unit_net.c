@@ -5496,6 +5496,30 @@ test_lookup_fails(void **state)
 	helper_close();
 }
 
+/*
+ * One address refuses, and there is no way to the other: that is not what is
+ * wrong, whichever comes first.
+ */
+static void
+test_lookup_unreachable(void **state)
+{
+	static const char *const addrs[] = {
+		"224.0.0.1", "127.0.0.1", "224.0.0.1"
+	};
+	union addr a;
+	int i, fd = listening(&a, 5);
+
+	(void)state;
+	close(fd);
+	helper_open();
+	for (i = 0; i < 2; i++) {
+		dial("host.example", addr_port(&a));
+		answer(question("host.example", AF_UNSPEC), 0, addrs + i, 2);
+		dial_fails(DIAL_CONNECT, ECONNREFUSED);
+	}
+	helper_close();
+}
+
 static void
 test_lookup_cancel(void **state)
 {
@@ -7179,6 +7203,7 @@ main(void)
 		TEST(test_lookup),
 		TEST(test_lookup_fails),
 		TEST(test_lookup_cancel),
+		TEST(test_lookup_unreachable),
 		TEST(test_lookup_busy),
 		TEST(test_dial_full),
 		TEST(test_dial_next),
