@@ -1343,6 +1343,8 @@ struct opening {
 	int64_t		 from, until;	/* and from when to when this way is */
 	int		 asked;		/* the hop, and it has to answer */
 	int		 fixed;		/* there is no other way */
+	int		 brisk;		/* no attempt to connect takes long, */
+	int		 knocked;	/* ticks that this one has taken */
 	unsigned char	 pick[HOPS_MAX + 1];	/* who, of each place */
 	unsigned char	 tried[HOPS_MAX + 1];	/* of the others there */
 	struct fault	 fault;
@@ -1938,6 +1940,18 @@ opening_late(struct tunnel *t)
 }
 
 /*
+ * Of a tunnel that is open the connections are made again.  What asks for one
+ * is sent ever more seldom, so that a network would be back for long before
+ * it is seen: then a new attempt is better.
+ */
+static int
+opening_stale(struct opening *o)
+{
+	return o->brisk && o->dial != NULL && !dial_looking(o->dial) &&
+	    ++o->knocked > KNOCK_MS / TICK_MS;
+}
+
+/*
  * Looks now and then whether time is up, and whether a client that sent more
  * than we read before there is a tunnel has gone.
  */
@@ -1952,7 +1966,7 @@ opening_tick(void *arg)
 		tunnel_close(t, strerror(t->near.error), 1);
 		return;
 	}
-	if (o->ticks <= o->until)
+	if (o->ticks <= o->until || opening_stale(o))
 		opening_late(t);
 	if (t->state != OPENING)
 		return;
@@ -7299,6 +7313,8 @@ lane_go(struct lane *l)
 	}
 	l->c->lane = l;
 	tunnel_open(l->c, end->host, end->port, p->chain, NULL);
+	if (l->c != NULL && l->c->opening != NULL)
+		l->c->opening->brisk = p->open;
 }
 
 static void

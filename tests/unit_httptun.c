@@ -2452,6 +2452,68 @@ test_poller_keep(void **state)
 	memset(l, 0, sizeof(*l));
 }
 
+static int arefused;
+
+static void
+arefuse(struct tunnel *t)
+{
+	arefused++;
+	assert_int_equal(t->opening->fault.status, 504);
+	assert_string_equal(t->opening->fault.what,
+	    "no connection within 10 s");
+	t->state = DEAD;
+}
+
+/*
+ * Nobody answers a SYN: to open a tunnel -w is the limit, but to go on with
+ * one that is open there are new attempts.
+ */
+static void
+test_opening_stale(void **state)
+{
+	static const struct asker asker = { NULL, arefuse, NULL, 0, 1 };
+	int fd = socket(AF_INET, SOCK_STREAM, 0), full[2], brisk, n;
+	struct tunnel t;
+	struct opening o;
+	union addr a;
+	socklen_t len = sizeof(a);
+
+	(void)state;
+	/* A backlog that is full drops them. */
+	assert_int_equal(addr_literal(&a, "127.0.0.1", 0), 0);
+	assert_int_equal(bind(fd, &a.sa, sizeof(a.in)), 0);
+	assert_int_equal(listen(fd, 0), 0);
+	assert_int_equal(getsockname(fd, &a.sa, &len), 0);
+	for (n = 0; n < 2; n++) {
+		full[n] = socket(AF_INET, SOCK_STREAM, 0);
+		(void)fcntl(full[n], F_SETFL, O_NONBLOCK);
+		(void)connect(full[n], &a.sa, sizeof(a.in));
+	}
+	for (brisk = 0; brisk < 2; brisk++) {
+		memset(&t, 0, sizeof(t));
+		memset(&o, 0, sizeof(o));
+		t.asker = &asker;
+		t.opening = &o;
+		t.state = OPENING;
+		o.fixed = 1;
+		o.brisk = brisk;
+		o.ticks = o.from = 1000;
+		o.dial = dial_start("127.0.0.1", addr_port(&a), 30,
+		    &far_dialer, &t);
+		assert_non_null(o.dial);
+		for (n = 0; n < KNOCK_MS / TICK_MS; n++)
+			opening_tick(&t);
+		assert_int_equal(arefused, 0);
+		opening_tick(&t);
+		assert_int_equal(arefused, brisk);
+		timer_stop(&t.deadline);
+		opening_quit(&t);
+	}
+	for (n = 0; n < 2; n++)
+		close(full[n]);
+	close(fd);
+}
+
 /* ---- how long a poll session lives -------------------------------------- */
 
 #define ID	"0123456789abcdef0123456789abcdef"
@@ -2858,6 +2920,7 @@ main(void)
 		TEST(test_lane_hopeless),
 		TEST(test_lane_active),
 		TEST(test_poller_keep),
+		TEST(test_opening_stale),
 		TEST(test_session_renew),
 		TEST(test_session_told),
 		TEST(test_session_swept),
