@@ -5541,7 +5541,8 @@ struct session {
 	unsigned	 slot;
 	unsigned	 claimed:1,	/* the id is ours */
 			 touched:1,	/* a PUT or GET came */
-			 broken:1,	/* the target's end was no end */
+			 broken:1,	/* the target's end was no end, */
+			 over:1,	/* or that of both directions */
 			 ended:1;	/* the target's end is behind down */
 	struct buf	 down;		/* that the client has not acknowledged */
 	uint64_t	 base;		/* where in the stream down begins */
@@ -5549,7 +5550,7 @@ struct session {
 	uint64_t	 end;		/* where its direction ends, or UNKNOWN */
 	struct timer	 wake, expiry;
 	char		 id[POLL_ID + 1];
-	char		*host;		/* until it is asked for */
+	char		*host;		/* until it is asked for; why it broke */
 	unsigned	 port;
 };
 
@@ -5832,10 +5833,12 @@ errand_get(struct errand *e)
 
 	if (n == 0 && !s->ended)
 		return;
-	if (end && s->dialect == BRIDGE) {	/* it knows no half-close */
-		s->broken = 1;
-		end_close(&s->t->far);
+	/* It knows no half-close: all ends, but what was taken is delivered. */
+	if (end && s->dialect == BRIDGE) {
+		s->broken = s->over = 1;
 		errand_gone(e);
+		session_rouse(s);
+		end_finish(&s->t->far);
 		return;
 	}
 	errand_end(e);
@@ -6106,6 +6109,7 @@ session_break(struct session *s, const char *why)
 	free(s->host);
 	s->host = strdup(why);
 	s->broken = 1;
+	s->over = 0;
 	far_drop(s->t, 1);
 	session_rouse(s);
 }
@@ -6189,6 +6193,7 @@ session_claimed(unsigned number)
 	struct tunnel *st, *t;
 	struct session *s = NULL;
 	struct errand *e;
+	char *host;
 	int taken = slot->state == SLOT_TAKEN;
 
 	if (slot->state == SLOT_CLAIMED)
@@ -6203,7 +6208,10 @@ session_claimed(unsigned number)
 	s->claimed = 1;
 	timer_stop(&s->wake);
 	if (slot->state == SLOT_GRANTED) {
-		tunnel_open(st, s->host, s->port, request_hops(), NULL);
+		host = s->host;
+		s->host = NULL;
+		tunnel_open(st, host, s->port, request_hops(), NULL);
+		free(host);
 		return;
 	}
 	while ((e = s->errands) != NULL) {
@@ -6441,7 +6449,7 @@ poll_delete(struct tunnel *t, struct session *s)
 	struct tunnel *st = s->t;
 	int both = s->dialect != NATIVE || (s->have == s->end && s->ended);
 
-	if (st->state != OPEN || s->broken || !both) {
+	if (st->state != OPEN || (s->broken && !s->over) || !both) {
 		tunnel_close(st, session_why(s, "deleted"), 1);
 	} else {
 		while (s->errands != NULL)

@@ -642,6 +642,47 @@ bridge_life(void **state)
 	kit_proxy_settles(&px);
 }
 
+/* With the target's end all ends, but what a PUT was told to be taken arrives
+ * first; one that waits for that is told. */
+static void
+bridge_slow_target(void **state)
+{
+	struct pollfd p = { .events = POLLIN };
+	struct kit_stream s = { .dir = KIT_IN, .seed = 1, .end = 1 };
+	unsigned char buf[MB / 16];
+	int g;
+
+	(void)state;
+	tl = kit_listen_buf(AF_INET, &tport, 4096);
+	kit_proxy(&px, "-v", "127.0.0.1", "0", NONE);
+	p.fd = kit_client(&px);
+	say(p.fd, "POST", ID, FORM, post(&bridge));
+	(void)hear(p.fd, 201, NULL);
+	s.fd = kit_accept(tl);
+	for (;; s.bytes += sizeof(buf)) {
+		kit_fill(buf, sizeof(buf), 1, s.bytes);
+		kit_puts(p.fd, kit_str("PUT " ID " HTTP/1.1\r\nHost: a\r\n"
+		    FORM "Content-Length: %zu\r\n\r\n", sizeof(buf)));
+		kit_send(p.fd, buf, sizeof(buf));
+		if (poll(&p, 1, 200) == 0)
+			break;
+		(void)hear(p.fd, 200, "");
+	}
+	kit_half_close(s.fd);
+	g = kit_client(&px);
+	say(g, "GET", ID, "", NULL);
+	(void)hear(g, 410, "");
+	(void)hear(p.fd, 410, "");
+	say(g, "DELETE", ID, "", NULL);
+	(void)hear(g, 200, NULL);
+	kit_pump(&s, 1);
+	kit_err_wait(px.proc, " done\n");
+	(void)close(s.fd);
+	(void)close(p.fd);
+	(void)close(g);
+	kit_proxy_settles(&px);
+}
+
 /* What its client has sent is the target's; what it does not fetch is not. */
 static void
 deleted(void **state)
@@ -1264,6 +1305,7 @@ main(void)
 		EACH(client_unknown),
 		KIT_TEST(khuevu_life),
 		KIT_TEST(bridge_life),
+		KIT_TEST(bridge_slow_target),
 		EACH(deleted),
 		EACH(deleted_before),
 		EACH(target_resets),
