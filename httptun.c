@@ -7421,17 +7421,21 @@ lane_fail(struct lane *l, const char *why)
 	timer_set(&l->timer, l->pause, lane_again, l);
 }
 
-/* The target's direction ends where the server says, or the old ones do. */
+/*
+ * The target's direction ends where the server says, or the old ones do.  The
+ * bridge knows no half-close: ours has ended, too, but for what a PUT has not
+ * been answered for yet.
+ */
 static void
 poller_over(struct poller *p)
 {
 	struct tunnel *t = p->t;
 
 	p->over = 1;
-	if (p->dialect == BRIDGE) {	/* it knows no half-close */
-		buf_free(&p->up);
+	if (p->dialect == BRIDGE && p->up.len > 0)
+		return;			/* lane_acked() */
+	if (p->dialect == BRIDGE)
 		t->far.finish = t->far.finished = 1;
-	}
 	end_ended(&t->far);
 }
 
@@ -7488,7 +7492,9 @@ lane_acked(struct lane *l, uint64_t to)
 	if (p->up.len == 0 && p->dialect != NATIVE)
 		p->acked = p->ended;
 	end_resume(&p->t->far);
-	if (p->t != NULL)
+	if (p->t != NULL && p->dialect == BRIDGE && p->over && p->up.len == 0)
+		poller_over(p);
+	else if (p->t != NULL)
 		lane_on(l, empty && !p->acked);
 }
 

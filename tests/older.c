@@ -1266,6 +1266,36 @@ lost_on_the_way(void **state)
 	}
 }
 
+/* The target's end is that of the tunnel, but whether all has arrived is what
+ * the PUT's answer says. */
+static void
+our_put_outlives(void **state)
+{
+	static const char *const put[] = { "200 OK", "410 Gone" };
+	struct kit_proc *p;
+	unsigned port;
+	int lfd, g, c, i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		lfd = kit_listen(AF_INET, &port);
+		p = kit_httptun(NULL, "-x", kit_str("poll://127.0.0.1:%u",
+		    port), "127.0.0.1", "9", NONE);
+		told(comes(lfd, "POST"), "HTTP/1.0 201 Created\r\n\r\n");
+		g = comes(lfd, "GET");
+		kit_puts(p->in, "up");
+		c = comes(lfd, "PUT");
+		told(g, "HTTP/1.0 410 Gone\r\n\r\n");
+		kit_idle(p);
+		assert_true(kit_alive(p));
+		told(c, kit_str("HTTP/1.0 %s\r\n\r\n", put[i]));
+		told(comes(lfd, "DELETE"), "HTTP/1.0 200 OK\r\n\r\n");
+		kit_eof(p->out);
+		kit_exits(p, i);
+		(void)close(lfd);
+	}
+}
+
 static void
 our_signal(void **state)
 {
@@ -1325,6 +1355,7 @@ main(void)
 		EACH(our_target_refuses),
 		KIT_TEST(our_target_resets),
 		EACH(lost_on_the_way),
+		KIT_TEST(our_put_outlives),
 		EACH(our_signal),
 	};
 
