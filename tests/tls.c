@@ -31,6 +31,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -144,10 +145,16 @@ relay(struct kit_proxy *r, const char *hop)
 	    "0", NONE));
 }
 
-/* What it keeps for all further commands is there once it had one. */
+/* What it keeps for all further commands, a process, is there once it had one,
+ * which may still be ending. */
 static void
 used(struct kit_proxy *r)
 {
+	struct kit_figure keeper = r->idle;
+
+	keeper.procs++;
+	keeper.fds = INT_MAX;
+	kit_returns(r->proc, &keeper);
 	kit_rests(r->proc);
 	kit_figure(r->proc->pid, &r->idle);
 	r->npids = kit_processes(r->proc->pid, r->pids,
