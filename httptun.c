@@ -6820,7 +6820,6 @@ struct lane {
 	uint64_t	 offset;	/* that the request had */
 	size_t		 length;	/* of its body */
 	size_t		 unsent;	/* of it, when last looked at */
-	uint64_t	 came;		/* from the target, by then */
 	uint64_t	 to, end;	/* of the answer's fields, or UNKNOWN */
 	struct piece	 piece;
 	char		 text[WHY_MAX];	/* how a text/plain body begins */
@@ -7191,13 +7190,17 @@ lane_credentials(struct lane *l, struct buf *b)
 	return bad;
 }
 
-/* Waits for an answer, or for more of it. */
+/* How long an answer is waited for, or more of it. */
+static int64_t
+lane_patience(const struct lane *l)
+{
+	return l->p->dialect == NATIVE ? POLL_ANSWER_MS : OLDER_ANSWER_MS;
+}
+
 static void
 lane_wait(struct lane *l)
 {
-	l->came = l->p->have;
-	timer_set(&l->timer, l->p->dialect == NATIVE ? POLL_ANSWER_MS :
-	    OLDER_ANSWER_MS, lane_late, l);
+	timer_set(&l->timer, lane_patience(l), lane_late, l);
 }
 
 /* When a byte of the tunnel's came or left last. */
@@ -7227,16 +7230,19 @@ lane_late(void *arg)
 {
 	struct lane *l = arg;
 	size_t unsent = l->c->far.out.len;
+	int64_t rest;
 
-	/*
-	 * What we do not take cannot come, nor an answer before its request;
-	 * and what comes from an older server comes only once.
-	 */
+	/* What we do not take cannot come, nor an answer before its request. */
 	if ((l->stream && l->p->t != NULL && l->p->t->near.out.len > 0) ||
-	    unsent < l->unsent || (l->stream && l->p->dialect != NATIVE &&
-	    l->p->have > l->came)) {
+	    unsent < l->unsent) {
 		l->unsent = unsent;
 		lane_wait(l);
+		return;
+	}
+	/* Nor is that one silent which comes slowly. */
+	rest = l->c->far.active + lane_patience(l) - loop_now();
+	if (l->stream && rest > 0) {
+		timer_set(&l->timer, rest, lane_late, l);
 		return;
 	}
 	/* What the system still has of it would hold up the next one. */
@@ -7355,13 +7361,17 @@ lane_pace(struct lane *l, int failed)
 
 /*
  * Whether it is of no use to ask any more.  The other lane's answers say that
- * there is a server, but a PUT that cannot be any shorter wants its own.
+ * there is a server, one that still comes too, but a PUT that cannot be any
+ * shorter wants its own.
  */
 static int
 lane_hopeless(const struct lane *l)
 {
+	const struct lane *down = &l->p->lane[DOWN];
 	int64_t since = l->p->heard;
 
+	if (down->stream && down->c != NULL && down->c->far.active > since)
+		since = down->c->far.active;
 	if (l->purport == TO_PUT && l->length <= POLL_BODY_MIN &&
 	    l->since < since)
 		since = l->since;

@@ -2344,6 +2344,44 @@ test_lane_late(void **state)
 	timer_stop(&l->timer);
 }
 
+/* What comes slowly is no silence; what has stopped is. */
+static void
+test_lane_slow(void **state)
+{
+	struct lane *down = &apoller.lane[DOWN], *put;
+	int64_t ago = 7;
+	size_t i;
+
+	(void)state;
+	memset(&apoller, 0, sizeof(apoller));
+	apoller.t = &atunnel;
+	apoller.open = 1;
+	apoller.heard = loop_now() - SESSION_SECS * 1000;
+	for (i = 0; i < 2; i++) {
+		put = lane_put(2000, 0, 0);
+		assert_true(lane_hopeless(put));
+		*down = *put;
+		down->timer.next = down->timer.prev = NULL;
+		down->purport = TO_GET;
+		down->stream = 1;
+		aconnection.far.active = loop_now() - ago;
+		lane_late(down);
+		assert_true(down->busy);
+		assert_int_equal(down->timer.at - loop_now(),
+		    POLL_ANSWER_MS - ago);
+		assert_false(lane_hopeless(put));
+		timer_stop(&down->timer);
+		aconnection.far.active = loop_now() - POLL_ANSWER_MS;
+		apoller.heard = loop_now();
+		lane_late(down);
+		assert_false(down->busy);
+		timer_stop(&down->timer);
+		apoller.heard = loop_now() - SESSION_SECS * 1000;
+	}
+	memset(&apoller, 0, sizeof(apoller));
+	memset(&aconnection, 0, sizeof(aconnection));
+}
+
 static void
 test_lane_pace(void **state)
 {
@@ -2916,6 +2954,7 @@ main(void)
 		TEST(test_opt_words),
 		TEST(test_opt_host),
 		TEST(test_lane_late),
+		TEST(test_lane_slow),
 		TEST(test_lane_pace),
 		TEST(test_lane_hopeless),
 		TEST(test_lane_active),
