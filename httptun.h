@@ -759,7 +759,10 @@ struct reach {
 	int		 family;	/* AF_UNSPEC, AF_INET, AF_INET6 */
 	int		 literals;	/* -n */
 	union addr	 source;	/* -s, sa_family AF_UNSPEC: none */
-	/* For an attempt more beside those of the same dial; NULL: always. */
+	/*
+	 * For an attempt more beside those of the same dial; NULL: always.
+	 * Asked when their number has changed, too: they may fill a process.
+	 */
 	int		(*room)(void);
 };
 extern struct reach reach;

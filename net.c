@@ -3865,9 +3865,13 @@ dial_extras(void)
 static void
 dial_count(struct dial *d, int pending)
 {
-	extras += (pending > 1 ? pending - 1 : 0) -
+	int more = (pending > 1 ? pending - 1 : 0) -
 	    (d->pending > 1 ? d->pending - 1 : 0);
+
+	extras += more;
 	d->pending = pending;
+	if (more != 0 && reach.room != NULL)
+		(void)reach.room();
 }
 
 /*

@@ -5618,11 +5618,12 @@ test_dial_full(void **state)
 	helper_close();
 }
 
-static int room_there;
+static int room_there, room_extras;
 
 static int
 has_room(void)
 {
+	room_extras = dial_extras();
 	return room_there;
 }
 
@@ -5681,8 +5682,10 @@ test_dial_next(void **state)
 	assert_int_equal(d->next, 2);
 	assert_int_equal(d->pending, 2);
 	assert_int_equal(dial_extras(), 1);
+	assert_int_equal(room_extras, 1);
 	dial_succeeds(fd);
 	assert_int_equal(dial_extras(), 0);
+	assert_int_equal(room_extras, 0);
 	for (i = 0; i < 8; i++)
 		close(fds[i]);
 	close(slow);
