@@ -116,6 +116,7 @@
 #define KILL_MS		1000	/* from SIGTERM to SIGKILL for a command */
 #define STATUS_MS	100	/* from a command's end of file to its own */
 #define RECONNECT_MS	250	/* until the next address (RFC 8305, 5) */
+#define CROWDED_MS	1500	/* until it takes one's place, without room */
 #define COLD_MS		250	/* a quiet descriptor becomes a cold one */
 #define HALVES_MS	1000	/* how often what has ended is looked at */
 #define GLANCE_MS	10	/* how often cold ones are looked at */

@@ -3844,6 +3844,7 @@ struct dial {
 	int		 asked;		/* times that the helper was asked */
 	int		 n, next;	/* addresses; the next to try */
 	int		 pending;	/* attempts under way */
+	int64_t		 last;		/* when the last one began */
 	enum dial_error	 error;
 	int		 code;
 	union addr	 addr[ADDRS_MAX];
@@ -4014,9 +4015,25 @@ dial_ready(void *arg, int fd, unsigned what)
 
 static const struct watcher dial_watcher = { dial_want, dial_ready, 1 };
 
+/* The attempt that has had the longest time makes way for the next. */
+static void
+dial_yield(struct dial *d)
+{
+	int i;
+
+	for (i = 0; d->fd[i] == -1; i++)
+		;
+	fd_close(d->fd[i]);
+	d->fd[i] = -1;
+	dial_count(d, d->pending - 1);
+	dial_failed(d, ETIMEDOUT);
+}
+
 /*
- * Tries the next address; the attempts before it go on (RFC 8305, 5).  Out of
- * descriptors, those that are under way are all that there will be.
+ * Tries the next address; the attempts before it go on (RFC 8305, 5).  Where
+ * there is no room for it beside them it waits, but not for ever: what does
+ * not answer would keep all from the address that does.  Out of descriptors,
+ * those that are under way are all that there will be.
  */
 static void
 dial_next(void *arg)
@@ -4027,9 +4044,14 @@ dial_next(void *arg)
 	timer_stop(&d->timer);
 	while (d->next < d->n) {
 		if (!dial_room(d)) {
-			timer_set(&d->timer, RECONNECT_MS, dial_next, d);
-			return;
+			if (loop_now() - d->last < CROWDED_MS) {
+				timer_set(&d->timer, RECONNECT_MS, dial_next,
+				    d);
+				return;
+			}
+			dial_yield(d);
 		}
+		d->last = loop_now();
 		fd = dial_socket(&d->addr[d->next]);
 		d->fd[d->next++] = fd;
 		if (fd != -1) {

@@ -5629,17 +5629,17 @@ has_room(void)
 
 /*
  * RFC 8305, 5: an address that does not answer (its queue of connections is
- * full) holds nobody up, and goes on being tried beside the next.
+ * full) holds nobody up, and goes on being tried beside the next.  Where there
+ * is never room for that, it makes way.
  */
 static void
-test_dial_next(void **state)
+dial_next_is_tried(int crowded)
 {
 	static const char *const addrs[] = { "127.0.0.1", "127.0.0.2" };
 	int fds[8], slow, fd, i;
 	union addr a, b;
 	struct dial *d;
 
-	(void)state;
 	slow = listening(&a, 0);
 	b = addr("127.0.0.2");
 	addr_set_port(&b, addr_port(&a));
@@ -5677,12 +5677,16 @@ test_dial_next(void **state)
 		assert_int_equal(d->next, 1);
 		extras -= i * loop_limit() / 4;
 	}
+	room_there = !crowded;
+	now = 1000 + (crowded ? CROWDED_MS - 1 : 4 * RECONNECT_MS);
+	timers_run();
+	assert_int_equal(d->next, 2 - crowded);
 	now += RECONNECT_MS;
 	timers_run();
 	assert_int_equal(d->next, 2);
-	assert_int_equal(d->pending, 2);
-	assert_int_equal(dial_extras(), 1);
-	assert_int_equal(room_extras, 1);
+	assert_int_equal(d->pending, 2 - crowded);
+	assert_int_equal(dial_extras(), 1 - crowded);
+	assert_int_equal(room_extras, 1 - crowded);
 	dial_succeeds(fd);
 	assert_int_equal(dial_extras(), 0);
 	assert_int_equal(room_extras, 0);
@@ -5691,6 +5695,20 @@ test_dial_next(void **state)
 	close(slow);
 	close(fd);
 	helper_close();
+}
+
+static void
+test_dial_next(void **state)
+{
+	(void)state;
+	dial_next_is_tried(0);
+}
+
+static void
+test_dial_crowded(void **state)
+{
+	(void)state;
+	dial_next_is_tried(1);
 }
 
 /* The real helper: it answers, and is gone when we close its pipe. */
@@ -7210,6 +7228,7 @@ main(void)
 		TEST(test_lookup_busy),
 		TEST(test_dial_full),
 		TEST(test_dial_next),
+		TEST(test_dial_crowded),
 		TEST(test_lookup_helper),
 		TEST(test_lookup_replaced),
 		TEST(test_listen_addrs),
