@@ -3966,22 +3966,25 @@ dial_want(void *arg, int fd)
 	return fd == d->lookup ? WANT_READ : WANT_WRITE;
 }
 
-/* Whether it is what a host said, or its silence, and not the way to there. */
+/*
+ * How much it tells: most what a host said, or its silence, and least that
+ * there is no way to all its kind, as where IPv6 is missing.
+ */
 static int
 dial_telling(int code)
 {
-	return code == ECONNREFUSED || code == ECONNRESET || code == ETIMEDOUT;
+	if (code == ECONNREFUSED || code == ECONNRESET || code == ETIMEDOUT)
+		return 2;
+	return code != ENETUNREACH && code != EAFNOSUPPORT &&
+	    code != EADDRNOTAVAIL;
 }
 
-/*
- * An address failed.  That there is no way to it, as where IPv6 is missing,
- * says less than how another one did.
- */
+/* An address failed.  What tells less than how another one did is not said. */
 static void
 dial_failed(struct dial *d, int code)
 {
-	if (d->error == DIAL_CONNECT && dial_telling(d->code) &&
-	    !dial_telling(code))
+	if (d->error == DIAL_CONNECT &&
+	    dial_telling(d->code) > dial_telling(code))
 		return;
 	d->error = DIAL_CONNECT;
 	d->code = code;

@@ -5520,6 +5520,33 @@ test_lookup_unreachable(void **state)
 	helper_close();
 }
 
+/* And a firewall's "no route to host" is said before that one of IPv6. */
+static void
+test_dial_telling(void **state)
+{
+	static const int codes[] = {
+		ENETUNREACH, EHOSTUNREACH, ECONNREFUSED, EHOSTUNREACH,
+		ENETUNREACH
+	};
+	static const int said[] = {
+		ENETUNREACH, EHOSTUNREACH, ECONNREFUSED, ECONNREFUSED,
+		ECONNREFUSED
+	};
+	struct dial d;
+	int i;
+
+	(void)state;
+	memset(&d, 0, sizeof(d));
+	for (i = 0; i < 5; i++) {
+		dial_failed(&d, codes[i]);
+		assert_int_equal(d.code, said[i]);
+	}
+	memset(&d, 0, sizeof(d));
+	dial_failed(&d, EHOSTUNREACH);
+	dial_failed(&d, ENETUNREACH);
+	assert_int_equal(d.code, EHOSTUNREACH);
+}
+
 static void
 test_lookup_cancel(void **state)
 {
@@ -7225,6 +7252,7 @@ main(void)
 		TEST(test_lookup_fails),
 		TEST(test_lookup_cancel),
 		TEST(test_lookup_unreachable),
+		TEST(test_dial_telling),
 		TEST(test_lookup_busy),
 		TEST(test_dial_full),
 		TEST(test_dial_next),
