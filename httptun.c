@@ -6432,7 +6432,9 @@ session_swept(void *arg)
 {
 	struct tunnel *t = arg;
 
-	if (t->far.finished)
+	if (t->far.error != 0)		/* it takes no more, but goes on */
+		tunnel_close(t, end_why(&t->far), 1);
+	else if (t->far.finished)
 		tunnel_close(t, "done", 0);
 	else if (opt.idle > 0 && loop_now() - t->far.active >=
 	    (int64_t)opt.idle * 1000)

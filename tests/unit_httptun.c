@@ -2714,6 +2714,14 @@ test_session_swept(void **state)
 	t->far.finished = 1;
 	session_swept(t);
 	assert_int_equal(t->state, DEAD);
+	/* What is lost takes nothing, however long it goes on talking. */
+	t = tunnel_new(&by_session);
+	t->state = OPEN;
+	t->what = strdup("a:1");
+	t->far.finish = 1;
+	t->far.error = EPIPE;
+	session_swept(t);
+	assert_int_equal(t->state, DEAD);
 }
 
 /* A worker's slots are looked at up to its last one that is taken. */
