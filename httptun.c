@@ -6809,6 +6809,7 @@ struct lane {
 			 stream:1,	/* the answer's body is the target's */
 			 native:1,	/* it has a Tunnel-Offset */
 			 ending:1,	/* the request had a Tunnel-End */
+			 vain:1,	/* of such a body nothing was taken */
 			 lined:1,	/* text is its whole first line */
 			 retry:1,	/* it is asked again, now authorized */
 			 persists:1;	/* the connection does, behind it */
@@ -7205,12 +7206,15 @@ lane_wait(struct lane *l)
 	timer_set(&l->timer, lane_patience(l), lane_late, l);
 }
 
-/* When a byte of the tunnel's came or left last. */
+/*
+ * When a byte of the tunnel's came or left last.  A body of which the server
+ * took nothing, as the target stalls, is no news when it is sent again.
+ */
 static int64_t
 lane_active(const struct lane *l)
 {
-	if (l->c == NULL || !l->sent ||
-	    (!l->stream && (l->purport != TO_PUT || l->length == 0)))
+	if (l->c == NULL || !l->sent || (!l->stream &&
+	    (l->purport != TO_PUT || l->length == 0 || l->vain)))
 		return 0;
 	return l->c->far.active > l->asked ? l->c->far.active : l->asked;
 }
@@ -7496,6 +7500,7 @@ lane_acked(struct lane *l, uint64_t to)
 	}
 	if (to > p->base)
 		p->t->far.active = loop_now();
+	l->vain = to == p->base && l->length > 0;
 	buf_take(&p->up, (size_t)(to - p->base));
 	p->base = to;
 	/* It has all that there is, and was told so. */

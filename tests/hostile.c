@@ -859,6 +859,32 @@ slow_answer(void **state)
 	complains(p, "idle");
 }
 
+/* The same bytes again and again, as the server can take none, are. */
+static void
+stalled_target(void **state)
+{
+	struct kit_proc *p;
+	struct ask *a;
+	int64_t end = kit_now() + kit_patience(), held = 0;
+
+	(void)state;
+	gateway(0);
+	p = opens(kit_httptun(NULL, "-I", "2", "-x", gw->url, HOST, PORT,
+	    NONE));
+	feed(p, 10);
+	for (; kit_alive(p); turn(20)) {
+		if (kit_now() > end)
+			kit_fail("it is not idle");
+		if ((a = pending("DELETE")) != NULL)
+			(void)serve(a);
+		if ((a = pending("PUT")) == NULL)
+			held = kit_now();
+		else if (kit_now() > held + 1100)
+			says(a, 200, at(0), "");
+	}
+	complains(p, "idle");
+}
+
 /* Connections that do not stay are no trouble. */
 static void
 no_keep_alive(void **state)
@@ -4164,6 +4190,7 @@ main(int argc, char *argv[])
 		KIT_TEST(further_fields),
 		KIT_TEST(always_a_get),
 		KIT_TEST(slow_answer),
+		KIT_TEST(stalled_target),
 		KIT_TEST(no_keep_alive),
 		KIT_TEST(writes_are_joined),
 		KIT_TEST(early_stdin),

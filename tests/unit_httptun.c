@@ -2452,6 +2452,9 @@ test_lane_active(void **state)
 	assert_int_equal(poller_active(&apoller), ago);
 	l->c->far.active = ago + 1000;
 	assert_int_equal(poller_active(&apoller), ago + 1000);
+	l->vain = 1;
+	assert_int_equal(poller_active(&apoller), 0);
+	l->vain = 0;
 	l->length = 0;
 	assert_int_equal(poller_active(&apoller), 0);
 	l->purport = TO_GET;
