@@ -1381,7 +1381,6 @@ struct tunnel {
 	struct exchange	*exchange;	/* NULL: it is a tunnel */
 	struct session	*session;	/* the near end is one */
 	struct errand	*errand;	/* a request on it is for one */
-	struct session	*tells;		/* whose bytes it is still sending */
 	struct poller	*poller;	/* the far end is one */
 	struct lane	*lane;		/* it is a connection of one */
 	struct forward	*forward;	/* that it is of, NULL: none */
@@ -1447,7 +1446,7 @@ static void	linger_late(void *);
 static void	forward_leave(struct forward *);
 static void	exit_fill(void *);
 static void	errand_end(struct errand *);
-static void	session_told(struct session *);
+static void	errand_told(struct errand *);
 static int64_t	session_active(const struct session *);
 static void	poller_start(struct tunnel *, struct hop *, struct hop *before);
 static void	poller_leave(struct tunnel *);
@@ -1715,7 +1714,6 @@ tunnel_close(struct tunnel *t, const char *why, int broken)
 		log_tunnel(t, why);
 	if (t->errand != NULL)
 		errand_end(t->errand);
-	session_told(t->tells);
 	poller_leave(t);
 	sleeve_drop(&t->sleeve, broken);
 	sleeve_drop(&t->near_sleeve, broken);
@@ -5272,7 +5270,8 @@ request_sent(void *arg, struct end *e)
 {
 	struct tunnel *t = arg;
 
-	session_told(t->tells);
+	if (t->errand != NULL)
+		errand_told(t->errand);
 	if (t->state == HEAD)
 		request_read(t);
 	else if (t->state == LINGER && e->eof && e->finished)
@@ -5524,7 +5523,7 @@ http_reply(struct tunnel *t)
  * worker 0 grants a place in it, so that an id is taken once.
  */
 enum dialect { NATIVE, KHUEVU, BRIDGE };
-enum purport { TO_OPEN, TO_PUT, TO_GET, TO_DELETE };
+enum purport { TO_OPEN, TO_PUT, TO_GET, TO_DELETE, TOLD };
 
 static const struct {
 	int	 get, put;	/* seconds that an answer is held back at most */
@@ -5536,7 +5535,6 @@ static const struct {
 struct session {
 	struct tunnel	*t;
 	struct errand	*errands;
-	struct tunnel	*teller;	/* by whom an answer is still sent */
 	enum dialect	 dialect;
 	unsigned	 slot;
 	unsigned	 claimed:1,	/* the id is ours */
@@ -5554,7 +5552,7 @@ struct session {
 	unsigned	 port;
 };
 
-/* A request that waits for its answer. */
+/* A request that waits for its answer, or whose answer (TOLD) is leaving. */
 struct errand {
 	struct errand	*next;
 	struct session	*s;
@@ -5657,21 +5655,9 @@ slot_claim(int worker, unsigned number)
 static void
 session_renew(struct session *s)
 {
-	if (s->errands == NULL && s->teller == NULL)
+	if (s->errands == NULL)
 		timer_set(&s->expiry, (int64_t)SESSION_SECS * 1000,
 		    session_late, s);
-}
-
-/* An answer of the target's bytes has left, or never will. */
-static void
-session_told(struct session *s)
-{
-	if (s == NULL || s->teller == NULL)
-		return;
-	later(&s->t->near.active, s->teller->near.active);
-	s->teller->tells = NULL;
-	s->teller = NULL;
-	session_renew(s);
 }
 
 /* Its body flows no more. */
@@ -5684,15 +5670,15 @@ errand_part(struct errand *e)
 	e->t->near.meter = NULL;
 }
 
-/* When a byte of a PUT's came last. */
+/* When a byte of the tunnel's came or left last. */
 static int64_t
 errand_active(const struct errand *e)
 {
-	return e->flowing && e->s->have != e->s->t->near.got ?
-	    e->t->near.active : 0;
+	return e->purport == TOLD || (e->flowing &&
+	    e->s->have != e->s->t->near.got) ? e->t->near.active : 0;
 }
 
-/* A request is no longer waiting. */
+/* A request is done with. */
 static void
 errand_end(struct errand *e)
 {
@@ -5702,21 +5688,28 @@ errand_end(struct errand *e)
 	for (link = &s->errands; *link != e; link = &(*link)->next)
 		;
 	*link = e->next;
-	if (e->flowing) {
-		later(&s->t->near.active, errand_active(e));
+	later(&s->t->near.active, errand_active(e));
+	if (e->flowing)
 		s->t->near.got = s->have;
-	}
 	errand_part(e);
 	e->t->errand = NULL;
 	session_renew(s);
 	free(e);
 }
 
+/* All of its answer has left. */
+static void
+errand_told(struct errand *e)
+{
+	if (e->purport == TOLD)
+		errand_end(e);
+}
+
 static int64_t
 session_active(const struct session *s)
 {
 	const struct errand *e;
-	int64_t last = s->teller != NULL ? s->teller->near.active : 0;
+	int64_t last = 0;
 
 	for (e = s->errands; e != NULL; e = e->next)
 		later(&last, errand_active(e));
@@ -5803,6 +5796,10 @@ errand_gone(struct errand *e)
 	struct tunnel *t = e->t;
 	enum purport purport = e->purport;
 
+	if (purport == TOLD) {
+		errand_end(e);
+		return;
+	}
 	if (purport == TO_PUT && (!e->flowing || e->piece.message.left > 0))
 		t->keep = 0;
 	errand_end(e);
@@ -5841,20 +5838,19 @@ errand_get(struct errand *e)
 		end_finish(&s->t->far);
 		return;
 	}
-	errand_end(e);
 	if (s->dialect != NATIVE && t->near.eof && n > 0) {
 		tunnel_close(t, "", 1);	/* nobody would acknowledge it */
 		return;
 	}
+	if (n > 0)
+		e->purport = TOLD;
+	else
+		errand_end(e);
 	poll_reply(t, n == 0 && s->dialect == NATIVE ? 204 : 200, s->base,
 	    s->ended ? s->base + n : UNKNOWN, n > 0 ? s->down.p + s->down.off :
 	    NULL, n);
-	if (n > 0 && t->near.out.len > 0) {
-		session_told(s);
-		s->teller = t;
-		t->tells = s;
-		timer_stop(&s->expiry);
-	}
+	if (t->errand != NULL && t->near.out.len == 0)
+		errand_end(e);
 	if (s->dialect != NATIVE && n > 0) {
 		/* They acknowledge nothing. */
 		s->base += n;
@@ -5962,6 +5958,8 @@ session_wake(void *arg)
 	for (e = s->errands; e != NULL && s->claimed; e = next) {
 		next = e->next;
 		t = e->t;
+		if (e->purport == TOLD)
+			continue;
 		if (s->broken && e->purport != TO_OPEN)
 			errand_gone(e);
 		else if (s->t->state != OPEN && !s->broken)
@@ -6118,8 +6116,6 @@ session_break(struct session *s, const char *why)
 static void
 session_free(struct session *s)
 {
-	if (s->teller != NULL)
-		s->teller->tells = NULL;
 	timer_stop(&s->wake);
 	timer_stop(&s->expiry);
 	/* What worker 0 is just about is not free before its answer. */
