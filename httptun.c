@@ -5842,9 +5842,10 @@ errand_get(struct errand *e)
 		tunnel_close(t, "", 1);	/* nobody would acknowledge it */
 		return;
 	}
-	if (n > 0)
+	if (n > 0) {
 		e->purport = TOLD;
-	else
+		t->near.active = loop_now();
+	} else
 		errand_end(e);
 	poll_reply(t, n == 0 && s->dialect == NATIVE ? 204 : 200, s->base,
 	    s->ended ? s->base + n : UNKNOWN, n > 0 ? s->down.p + s->down.off :

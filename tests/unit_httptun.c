@@ -2660,12 +2660,13 @@ test_session_told(void **state)
 		s->claimed = 1;
 		s->t->what = strdup("a:1");
 		s->t->state = OPEN;
-		s->t->near.active = 0;
+		s->t->near.active = t->near.active = 0;
 		assert_int_equal(buf_put(&s->down, bytes, POLL_WINDOW), 0);
 		(void)session_answers(t, peer, NULL, "GET /" ID
 		    " HTTP/1.1\r\nTunnel-Offset: 0\r\n\r\n");
 		assert_true(t->near.out.len > 0);
 		assert_null(s->expiry.next);
+		assert_int_equal(session_active(s), loop_now());
 		t->near.active = 7;
 		assert_int_equal(session_active(s), 7);
 		if (ends)
