@@ -130,7 +130,7 @@
 #define POLL_ANSWER_MS	35000	/* until an answer is not waited for */
 #define OLDER_ANSWER_MS	67000	/* the bridge's holds a GET for 57 s */
 #define POLL_SLOW_MS	10000	/* what fails behind that was too long */
-#define KNOCK_MS	10000	/* and to connect again, each time */
+#define KNOCK_MS	15000	/* and to connect again, each time */
 #define POLL_KEEP_MS	25000	/* an empty PUT, when there is no GET */
 #define DELETE_MS	2000	/* that the server's answer to it may take */
 #define FAREWELL_MS	1000	/* where a signal ends us */

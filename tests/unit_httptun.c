@@ -2501,7 +2501,7 @@ arefuse(struct tunnel *t)
 	arefused++;
 	assert_int_equal(t->opening->fault.status, 504);
 	assert_string_equal(t->opening->fault.what,
-	    "no connection within 10 s");
+	    "no connection within 15 s");
 	t->state = DEAD;
 }
 
