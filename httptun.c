@@ -820,6 +820,8 @@ static const struct {
 	{ "poll", BY_POLL, 80, 0 }, { "polls", BY_POLL, 443, 1 }
 };
 #define SCHEMES	(sizeof(schemes) / sizeof(schemes[0]))
+#define SCOPE_CHARS	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" \
+			"0123456789._-"
 
 static const char *
 hop_user(struct hop *h, const struct url *u)
@@ -860,6 +862,36 @@ hop_path(struct hop *h, const struct url *u)
 	snprintf(h->path, u->path.n + 2, "%s%s", u->path.p[0] == '/' ? "" :
 	    "/", u->path.p);
 	return NULL;
+}
+
+/*
+ * As authority_parse(), but that an address may have a scope: "%eth0", or as
+ * in a URL "%25eth0" (RFC 6874).  A command may get that as an argument.
+ */
+static const char *
+hop_authority(struct span s, char *host, unsigned *port, unsigned dflt)
+{
+	const char *p = memchr(s.p, '%', s.n), *wrong;
+	const char *end = p == NULL ? NULL :
+	    memchr(p, ']', s.n - (size_t)(p - s.p));
+	char text[HOST_MAX + 9];
+	union addr a;
+	size_t n;
+
+	if (end == NULL || s.n >= sizeof(text))
+		return authority_parse(s.p, s.n, host, port, dflt);
+	snprintf(text, sizeof(text), "%.*s%.*s", (int)(p - s.p), s.p,
+	    (int)(s.p + s.n - end), end);
+	wrong = authority_parse(text, strlen(text), host, port, dflt);
+	if (wrong != NULL)
+		return wrong;
+	if (end - p > 3 && p[1] == '2' && p[2] == '5')
+		p += 2;
+	n = (size_t)(end - p) - 1;
+	snprintf(host + strlen(host), HOST_MAX + 1 - strlen(host), "%%%.*s",
+	    (int)n, p + 1);
+	return strspn(p + 1, SCOPE_CHARS) < n ||
+	    addr_literal(&a, host, 0) == -1 ? "no such scope" : NULL;
 }
 
 static int
@@ -906,8 +938,8 @@ hop_parse(struct hop *h, const char *arg)
 	h->tls = schemes[i].tls;
 	if ((wrong = hop_path(h, &u)) != NULL ||
 	    (wrong = hop_user(h, &u)) != NULL ||
-	    (wrong = authority_parse(u.host_port.p, u.host_port.n, h->host,
-	    &h->port, schemes[i].port)) != NULL)
+	    (wrong = hop_authority(u.host_port, h->host, &h->port,
+	    schemes[i].port)) != NULL)
 		return wrong;
 	authority_format(h->who, h->host, h->port);
 	return NULL;
@@ -1049,8 +1081,7 @@ hop_comma(char *arg)
 	while (!hop_is_command(arg) && (comma = strchr(comma, ',')) != NULL) {
 		*comma = '\0';
 		url_split(&u, arg);
-		whole = authority_parse(u.host_port.p, u.host_port.n, host,
-		    &port, 1) == NULL;
+		whole = hop_authority(u.host_port, host, &port, 1) == NULL;
 		*comma = ',';
 		if (whole)
 			return comma;
@@ -2310,11 +2341,15 @@ hop_authorized(const struct opening *o)
 	return o->answered[o->inside] >> o->nth & 1;
 }
 
-/* Its Host field: the default port is not said. */
+/* Its Host field: the default port is not said, nor a scope of ours. */
 static char *
 hop_host(char *dst, const struct hop *h)
 {
-	authority_format(dst, h->host, h->port);
+	char host[HOST_MAX + 1];
+
+	snprintf(host, sizeof(host), "%.*s", (int)strcspn(h->host, "%"),
+	    h->host);
+	authority_format(dst, host, h->port);
 	if (h->port == (h->tls ? 443 : 80))
 		*strrchr(dst, ':') = '\0';
 	return dst;

@@ -934,6 +934,17 @@ test_hop_parse(void **state)
 		{ "[::1]", NULL, NULL, "[::1]:3128" },
 		{ "[::1]:80", NULL, NULL, "[::1]:80" },
 		{ "http://[::1]:80/", NULL, NULL, "[::1]:80" },
+		{ "[fe80::1%1]:80", NULL, NULL, "[fe80::1%1]:80" },
+		{ "u:p@[fe80::1%1]", "u", "p", "[fe80::1%1]:3128" },
+		{ "ws://[fe80::1%251]/", NULL, NULL, "[fe80::1%1]:80" },
+		{ "poll://[fe80::1%25]/a%2Fb", NULL, NULL, "[fe80::1%25]:80" },
+		{ "[fe80::1%]:80", NULL, NULL, NULL },
+		{ "[fe80::1%0]:80", NULL, NULL, NULL },
+		{ "[fe80::1%1", NULL, NULL, NULL },
+		{ "[fe80::1%1;a]", NULL, NULL, NULL },
+		{ "[fe80::1%no such]", NULL, NULL, NULL },
+		{ "[%1]:80", NULL, NULL, NULL }, { "a%1", NULL, NULL, NULL },
+		{ "a%1]", NULL, NULL, NULL },
 		{ "u@a", "u", NULL, "a:3128" },
 		{ "u:@a", "u", "", "a:3128" },
 		{ "u:p@a:80", "u", "p", "a:80" },
@@ -984,9 +995,14 @@ test_hop_parse(void **state)
 	};
 	struct hop *h = &via;
 	const char *wrong;
+	char host[HOST_MAX + 9];
 	size_t i;
 
 	(void)state;
+	/* a scope is nothing to others (RFC 6874, 1) */
+	assert_null(hop_parse(h, "ws://[fe80::1%1]:8080/"));
+	assert_string_equal(h->host, "fe80::1%1");
+	assert_string_equal(hop_host(host, h), "[fe80::1]:8080");
 	for (i = 0; i < COUNT(rows); i++) {
 		hop_free(h);
 		wrong = hop_parse(h, rows[i].arg);
