@@ -1374,8 +1374,6 @@ struct opening {
 	int64_t		 from, until;	/* and from when to when this way is */
 	int		 asked;		/* the hop, and it has to answer */
 	int		 fixed;		/* there is no other way */
-	int		 brisk;		/* no attempt to connect takes long, */
-	int		 knocked;	/* ticks that this one has taken */
 	unsigned char	 pick[HOPS_MAX + 1];	/* who, of each place */
 	unsigned char	 tried[HOPS_MAX + 1];	/* of the others there */
 	struct fault	 fault;
@@ -1495,6 +1493,7 @@ static void	tunnel_pipes(struct tunnel *, struct command *);
 static struct hop *request_hops(void);
 static void	exec_started(void *);
 static const unsigned char *lane_picks(const struct lane *);
+static int	lane_open(const struct lane *);
 
 /* What stands for an exit's link among the hops. */
 static struct hop exit_hop = { .who = "exit" };
@@ -1974,10 +1973,12 @@ opening_late(struct tunnel *t)
  * it is seen: then a new attempt is better.
  */
 static int
-opening_stale(struct opening *o)
+opening_stale(const struct tunnel *t)
 {
-	return o->brisk && o->dial != NULL && !dial_looking(o->dial) &&
-	    ++o->knocked > KNOCK_MS / TICK_MS;
+	const struct opening *o = t->opening;
+
+	return t->lane != NULL && lane_open(t->lane) && o->dial != NULL &&
+	    !dial_looking(o->dial) && o->from - o->ticks >= KNOCK_MS / TICK_MS;
 }
 
 /*
@@ -1995,7 +1996,7 @@ opening_tick(void *arg)
 		tunnel_close(t, strerror(t->near.error), 1);
 		return;
 	}
-	if (o->ticks <= o->until || opening_stale(o))
+	if (o->ticks <= o->until || opening_stale(t))
 		opening_late(t);
 	if (t->state != OPENING)
 		return;
@@ -7093,6 +7094,12 @@ lane_picks(const struct lane *l)
 	return l->p->pick;
 }
 
+static int
+lane_open(const struct lane *l)
+{
+	return l->p->open;
+}
+
 /* Whether our side has more to say than the server knows. */
 static int
 poller_owes(const struct poller *p)
@@ -7365,8 +7372,6 @@ lane_go(struct lane *l)
 	}
 	l->c->lane = l;
 	tunnel_open(l->c, end->host, end->port, p->chain, NULL);
-	if (l->c != NULL && l->c->opening != NULL)
-		l->c->opening->brisk = p->open;
 }
 
 static void

@@ -2529,7 +2529,8 @@ static void
 test_opening_stale(void **state)
 {
 	static const struct asker asker = { NULL, arefuse, NULL, 0, 1 };
-	int fd = socket(AF_INET, SOCK_STREAM, 0), full[2], brisk, n;
+	int fd = socket(AF_INET, SOCK_STREAM, 0), full[2], n;
+	unsigned open;
 	struct tunnel t;
 	struct opening o;
 	union addr a;
@@ -2546,14 +2547,15 @@ test_opening_stale(void **state)
 		(void)fcntl(full[n], F_SETFL, O_NONBLOCK);
 		(void)connect(full[n], &a.sa, sizeof(a.in));
 	}
-	for (brisk = 0; brisk < 2; brisk++) {
+	for (open = 0; open < 2; open++) {
 		memset(&t, 0, sizeof(t));
 		memset(&o, 0, sizeof(o));
 		t.asker = &asker;
 		t.opening = &o;
 		t.state = OPENING;
 		o.fixed = 1;
-		o.brisk = brisk;
+		t.lane = lane_put(0, 0, 0);
+		apoller.open = open & 1;
 		o.ticks = o.from = 1000;
 		o.dial = dial_start("127.0.0.1", addr_port(&a), 30,
 		    &far_dialer, &t);
@@ -2562,8 +2564,9 @@ test_opening_stale(void **state)
 			opening_tick(&t);
 		assert_int_equal(arefused, 0);
 		opening_tick(&t);
-		assert_int_equal(arefused, brisk);
+		assert_int_equal(arefused, (int)open);
 		timer_stop(&t.deadline);
+		t.lane = NULL;
 		opening_quit(&t);
 	}
 	for (n = 0; n < 2; n++)
