@@ -4397,6 +4397,16 @@ request_late(void *arg)
 		tunnel_close(t, "late", 0);
 }
 
+/* What an end is owed it takes in its time: only -I bounds that. */
+static void
+linger_on(struct tunnel *t, const struct end *e, void (*again)(void *))
+{
+	if (opt.idle > 0 && loop_now() - e->active >= (int64_t)opt.idle * 1000)
+		tunnel_close(t, "idle", 1);
+	else
+		timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000, again, t);
+}
+
 /*
  * A forwarded reply may be long: its reader has the time that it takes.  A
  * session's bytes may be, too, which older clients would not get again.
@@ -4410,12 +4420,8 @@ linger_late(void *arg)
 
 	if (t->near.finished || (t->exchange == NULL && !takes))
 		tunnel_close(t, "done", 0);
-	else if (opt.idle > 0 && loop_now() - t->near.active >=
-	    (int64_t)opt.idle * 1000)
-		tunnel_close(t, "idle", 1);
 	else
-		timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000,
-		    linger_late, t);
+		linger_on(t, &t->near, linger_late);
 }
 
 /* The reply arrives whole: what the client still sends is read over. */
@@ -6469,12 +6475,8 @@ session_swept(void *arg)
 		tunnel_close(t, end_why(&t->far), 1);
 	else if (t->far.finished)
 		tunnel_close(t, "done", 0);
-	else if (opt.idle > 0 && loop_now() - t->far.active >=
-	    (int64_t)opt.idle * 1000)
-		tunnel_close(t, "idle", 1);
 	else
-		timer_set(&t->deadline, (int64_t)LINGER_SECS * 1000,
-		    session_swept, t);
+		linger_on(t, &t->far, session_swept);
 }
 
 /* The end that the client says: what it sent is still delivered. */
